@@ -1,0 +1,24 @@
+"""Child registries of mmdet's, scope ``atss_plugin``.
+
+Write ``type='atss_plugin.ATSSAssigner'`` in a config, always with the scope: the unscoped name means
+mmdet's class of the same name.  ``locations`` are the rooms that mmengine imports when it first looks
+something up here, so no ``custom_imports`` is needed for that.
+"""
+from mmdet import registry as mmdet_registry
+from mmengine.registry import Registry
+
+SCOPE = 'atss_plugin'
+
+
+def _child(parent, *locations: str) -> Registry:
+    return Registry(
+        parent.name,
+        parent=parent,
+        scope=SCOPE,
+        locations=[f'{SCOPE}.{room}' for room in locations])
+
+
+DATASETS = _child(mmdet_registry.DATASETS, 'datasets')
+HOOKS = _child(mmdet_registry.HOOKS, 'engine')
+MODELS = _child(mmdet_registry.MODELS, 'heads', 'losses', 'tta', 'models')
+TASK_UTILS = _child(mmdet_registry.TASK_UTILS, 'assigners', 'coders')
