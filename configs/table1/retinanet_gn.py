@@ -1,0 +1,3 @@
+# Table 1, row "+ GroupNorm", paper AP 33.4
+_base_ = './retinanet.py'
+model = dict(bbox_head=dict(norm_cfg=dict(_delete_=True, type='GN', num_groups=32, requires_grad=True)))

@@ -1,0 +1,3 @@
+# Table 5, row "5", paper AP 39.0
+_base_ = '../atss_r50_fpn_1x.py'
+model = dict(bbox_head=dict(anchor_generator=dict(octave_base_scale=5)))
