@@ -1,0 +1,234 @@
+"""What all assigners share: mmdet's calling conventions, batches, ignored regions, bad input and the result.
+
+Legend: N priors, G ground truths of all images together, B images, P claims, I ignored regions of an image.
+"""
+from typing import List, NamedTuple, Optional, Sequence
+
+import torch
+from mmdet.models.task_modules import AssignResult, BaseAssigner
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..registry import TASK_UTILS
+from .geometry import chunks, compact, precise, resolve_claims
+from .pyramid import PyramidCache
+
+
+class GroundTruths(NamedTuple):
+    """The ground truths of a batch, image after image.
+
+    Attributes:
+        boxes (Tensor): (G, 4) xyxy in pixels, at least float32.
+        labels (Tensor): (G,).
+        image (Tensor): (G,) the image of each.
+        number (Tensor): (G + 1,) their numbers within the image, from 1; the last entry, for "none", is 0.
+        num_images (int): B.
+    """
+    boxes: Tensor
+    labels: Tensor
+    image: Tensor
+    number: Tensor
+    num_images: int
+
+
+class Match(NamedTuple):
+    """What a sample definition decides.
+
+    Attributes:
+        owner (Tensor): (B * N,) the ground truth (row of the batch's) that each prior is positive for, G for none.
+        overlaps (Tensor): (B * N,) IoU with it, or what the definition reports for negatives.
+        ignored (Tensor, optional): (B * N,) which priors the definition itself leaves out.
+    """
+    owner: Tensor
+    overlaps: Tensor
+    ignored: Optional[Tensor] = None
+
+
+class BatchAssignment(NamedTuple):
+    """The assignment of a batch.
+
+    Attributes:
+        gt_inds (Tensor): (B, N) int64: 0 background, -1 ignored, i + 1 for ground truth i of the image.
+        labels (Tensor): (B, N) int64, -1 where not positive.
+        max_overlaps (Tensor): (B, N) float, IoU with the assigned ground truth, 0 where not positive (IoUAssigner: the
+            highest IoU with any).
+        gt_rows (Tensor): (B, N) int64, row in ``gt_bboxes``; the last row, of zeros, where not positive.
+        gt_bboxes (Tensor): (G + 1, 4) the boxes of the batch and a row of zeros.
+    """
+    gt_inds: Tensor
+    labels: Tensor
+    max_overlaps: Tensor
+    gt_rows: Tensor
+    gt_bboxes: Tensor
+
+
+class PyramidAssigner(BaseAssigner):
+    """Base of the assigners of this package; a subclass says in ``match`` what makes a prior positive.
+
+    Args:
+        iou_calculator (dict): mmdet's config of an IoU calculator. Defaults to ``BboxOverlaps2D``.
+        ignore_iof_thr (float): priors of which more than this share lies in an ignored region (intersection over
+            prior area) are ignored. Negative: off, the default as in mmdet.
+    """
+
+    def __init__(self, iou_calculator: dict = dict(type='BboxOverlaps2D'), ignore_iof_thr: float = -1) -> None:
+        self.iou_calculator = TASK_UTILS.build(iou_calculator)
+        self.ignore_iof_thr = ignore_iof_thr
+        self.pyramids = PyramidCache()
+
+    def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
+              predictions: Optional[InstanceData] = None) -> Match:
+        """Decide which priors (N, 4) are positive for which ground truths."""
+        raise TypeError(f'{type(self).__name__} defines no match()')
+
+    def assign(self, pred_instances: InstanceData, *args, **kwargs) -> AssignResult:
+        """Assign the priors of one image, in either of mmdet's calling orders.
+
+        ``assign(pred_instances, gt_instances, gt_instances_ignore=None)`` as AnchorHead calls it, or
+        ``assign(pred_instances, num_level_priors, gt_instances, gt_instances_ignore=None)`` as ATSSHead does; also by
+        keyword.  What else heads pass (``img_meta``) is not needed.
+
+        Args:
+            pred_instances (InstanceData): ``priors`` (N, 4 or more columns) xyxy in pixels, of any float dtype.
+            num_level_priors (list[int], optional): the priors of each level; inferred from the priors if not given.
+            gt_instances (InstanceData): ``bboxes`` (G, 4) and ``labels`` (G,).
+            gt_instances_ignore (InstanceData, optional): ``bboxes`` (I, 4) of regions to be ignored.
+
+        Returns:
+            AssignResult: mmdet's, with ``gt_inds``, ``max_overlaps`` and ``labels`` of shape (N,).
+
+        Raises:
+            ValueError: priors or boxes of a wrong shape, boxes that are NaN or infinite, level sizes that do not fit.
+        """
+        names = ['gt_instances', 'gt_instances_ignore']
+        if args and not isinstance(args[0], InstanceData) or len(args) > 2:
+            names.insert(0, 'num_level_priors')
+        kwargs.update(zip(names, args))
+        if kwargs.get('gt_instances') is None:
+            raise TypeError('assign() needs gt_instances, an InstanceData with bboxes and labels')
+        ignore = kwargs.get('gt_instances_ignore')
+        batch = self.assign_batch(
+            get_box_tensor(pred_instances.priors), kwargs.get('num_level_priors'), [kwargs['gt_instances']],
+            None if ignore is None else [ignore], pred_instances)
+        return AssignResult(
+            len(batch.gt_bboxes) - 1, batch.gt_inds[0], batch.max_overlaps[0], labels=batch.labels[0])
+
+    @torch.no_grad()
+    def assign_batch(self,
+                     priors: Tensor,
+                     num_level_priors: Optional[Sequence[int]],
+                     batch_gt_instances: List[InstanceData],
+                     batch_gt_instances_ignore: Optional[List[InstanceData]] = None,
+                     predictions: Optional[InstanceData] = None) -> BatchAssignment:
+        """Assign the priors that all images of a batch share, in one go.
+
+        Args:
+            priors (Tensor): (N, 4) xyxy in pixels, level by level.
+            num_level_priors (list[int], optional): the priors of each level; inferred from the priors if None.
+            batch_gt_instances (list[InstanceData]): ``bboxes`` and ``labels`` of each image.
+            batch_gt_instances_ignore (list[InstanceData], optional): ``bboxes`` to be ignored of each image.
+            predictions (InstanceData, optional): ``scores`` and ``bboxes`` of the priors, where the definition uses them.
+
+        Raises:
+            ValueError: as ``assign``; ground truths are named by image and number.
+        """
+        if priors.dim() != 2 or priors.size(1) < 4:
+            raise ValueError(f'priors must be (N, 4) boxes xyxy, not of shape {tuple(priors.shape)}')
+        if priors.size(1) > 4 or not priors.is_contiguous() or priors.element_size() < 4:
+            priors = at_least_float32(priors[:, :4]).contiguous()
+        gts = collect(batch_gt_instances, priors)
+        if len(priors) and len(gts.boxes):
+            owner, overlaps, ignored = self.match(priors, num_level_priors, gts, predictions)
+        else:
+            owner = priors.new_full((gts.num_images * len(priors), ), len(gts.boxes), dtype=torch.long)
+            overlaps, ignored = priors.new_zeros(len(owner)), None
+        return self._result(priors, gts, Match(owner, overlaps, ignored), batch_gt_instances_ignore)
+
+    def _result(self, priors: Tensor, gts: GroundTruths, match: Match,
+                batch_gt_instances_ignore: Optional[List[InstanceData]]) -> BatchAssignment:
+        ignored = self._in_ignored_regions(priors, batch_gt_instances_ignore)
+        if match.ignored is not None:
+            ignored = match.ignored if ignored is None else match.ignored | ignored
+        owner = match.owner if ignored is None else match.owner.masked_fill(ignored, len(gts.boxes))
+        gt_inds = gts.number[owner]
+        if ignored is not None:
+            gt_inds = gt_inds.masked_fill(ignored, -1)
+        labels = torch.cat([gts.labels, gts.labels.new_full((1, ), -1)])[owner]
+        boxes = torch.cat([gts.boxes, gts.boxes.new_zeros((1, 4))])
+        size = (gts.num_images, len(priors))
+        return BatchAssignment(*(t.view(size) for t in (gt_inds, labels, match.overlaps, owner)), boxes)
+
+    def _in_ignored_regions(self, priors: Tensor, batch: Optional[List[InstanceData]]) -> Optional[Tensor]:
+        """Which priors (B * N,) lie in an ignored region of their image, None if there can be none."""
+        if self.ignore_iof_thr < 0 or batch is None or not any(len(i.bboxes) for i in batch):
+            return None
+        ignored = torch.zeros((len(batch), len(priors)), dtype=torch.bool, device=priors.device)
+        for row, regions in zip(ignored, batch):
+            boxes = at_least_float32(get_box_tensor(regions.bboxes))
+            for part in chunks(len(boxes), len(priors)):
+                iof = self.iou_calculator(priors, boxes[part], mode='iof')
+                row |= (iof > self.ignore_iof_thr).any(1)
+        return ignored.flatten()
+
+    def settle(self, claims: 'Claims', num_priors: int, gts: GroundTruths) -> Match:
+        """Give every claimed prior to the claim of highest priority (ties to the lower ground truth)."""
+        slot = gts.image[claims.gt] * num_priors + claims.prior
+        size = (gts.num_images * num_priors, len(gts.boxes))
+        owner = resolve_claims(claims.mask, slot, claims.gt, claims.priority, size)
+        won = claims.mask & (owner[slot] == claims.gt)
+        overlaps = claims.overlap.new_zeros(size[0] + 1)
+        overlaps.scatter_(0, torch.where(won, slot, size[0]), claims.overlap)
+        return Match(owner, overlaps[:-1])
+
+    def pair_overlaps(self, priors: Tensor, boxes: Tensor, mode: str = 'iou') -> Tensor:
+        """IoU of priors (P, 4) and boxes (P, 4), one by one: (P,)."""
+        return self.iou_calculator(priors, boxes, mode=mode, is_aligned=True)
+
+
+class Claims(NamedTuple):
+    """Ground truths that want priors.
+
+    Attributes:
+        mask (Tensor): (P,) which claims count.
+        prior (Tensor): (P,) prior indices.
+        gt (Tensor): (P,) rows of the batch's ground truths.
+        priority (Tensor): (P,) what decides between two ground truths.
+        overlap (Tensor): (P,) IoU.
+    """
+    mask: Tensor
+    prior: Tensor
+    gt: Tensor
+    priority: Tensor
+    overlap: Tensor
+
+
+def at_least_float32(boxes: Tensor) -> Tensor:
+    """Boxes in float32 or better: half precision cannot tell pixels apart beyond 2048, bfloat16 beyond 256."""
+    return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()
+
+
+def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
+    """The ground truths of all images, checked."""
+    boxes = [at_least_float32(get_box_tensor(gt.bboxes)) for gt in batch]
+    for i, (gt, box) in enumerate(zip(batch, boxes)):
+        if box.dim() != 2 or box.size(1) != 4:
+            raise ValueError(f'ground truths of image {i} in the batch must be (G, 4) boxes xyxy, not of shape '
+                             f'{tuple(box.shape)}')
+        if 'labels' in gt and len(gt.labels) != len(box):
+            raise ValueError(f'image {i} in the batch has {len(box)} boxes but {len(gt.labels)} labels')
+    counts = [len(box) for box in boxes]
+    labels = [gt.labels if 'labels' in gt else torch.zeros(n, dtype=torch.long, device=priors.device)
+              for gt, n in zip(batch, counts)]
+    boxes = torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
+    # where asking for it would make the device wait, the data preprocessor has asked before (RejectBadBoxes)
+    if boxes.device.type == 'cpu' and not bool(boxes.isfinite().all()):
+        bad = int((~boxes.isfinite()).any(1).nonzero()[0])
+        image = next(i for i in range(len(counts)) if bad < sum(counts[:i + 1]))
+        raise ValueError(f'ground truth {bad - sum(counts[:image])} of image {image} in the batch is not finite: '
+                         f'{boxes[bad].tolist()}; repair or filter the annotation')
+    index = torch.cat([torch.arange(1, n + 1) for n in counts] + [torch.zeros(1, dtype=torch.long)])
+    image = torch.cat([torch.full((n, ), i) for i, n in enumerate(counts)] or [torch.zeros(0, dtype=torch.long)])
+    return GroundTruths(boxes, torch.cat(labels) if labels else boxes.new_zeros(0, dtype=torch.long),
+                        image.to(boxes.device, non_blocking=True), index.to(boxes.device, non_blocking=True),
+                        len(batch))

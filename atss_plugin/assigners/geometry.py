@@ -1,0 +1,115 @@
+"""Pure functions on boxes, points and claims that the assigners share.
+
+Legend: N priors, G ground truths, B images, P claims (a ground truth that wants a prior).
+"""
+from typing import Iterator, Tuple
+
+import torch
+from torch import Tensor
+
+# An anchor point counts as inside a box if it is more than this many pixels from every side
+# (RECIPE: min(l, t, r, b) > 0.01, in all four definitions).
+INSIDE_MARGIN = 0.01
+
+# Elements of one dense (ground truths x priors) temporary.  A dense path holds about six such temporaries of at
+# most eight bytes: some 25 MiB however many ground truths there are (one row of N priors is its only lower bound).
+DENSE_BUDGET = 1 << 19
+
+
+def precise(x: Tensor) -> Tensor:
+    """``x`` in float64 (float32 on devices that have no float64), where differences of float32 pixels are exact."""
+    return x.float() if x.device.type == 'mps' else x.double()
+
+
+def box_centers(boxes: Tensor) -> Tensor:
+    """Centres (x, y) of boxes (n, 4) in pixels, computed in the boxes' own precision, returned precise: (n, 2)."""
+    return precise((boxes[..., :2] + boxes[..., 2:4]) / 2)
+
+
+def anchor_points(priors: Tensor) -> Tensor:
+    """The points at which priors (N, 4) sit: their centres without the float noise of their corners, (N, 2).
+
+    The A anchors of a location share its point, but corners such as ``32 - 16 * sqrt(2)`` are rounded, and so their
+    centres differ in the last bits.  Those bits would decide ties between locations at random, so centres are
+    rounded to 2^-18 of the largest coordinate (1/128 pixel in an image of 1333): coarser than the noise (2^-23),
+    finer than any layout of anchors.
+    """
+    centers = box_centers(priors)
+    if len(centers) == 0:
+        return centers
+    largest = centers.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+    unit = torch.exp2(torch.ceil(torch.log2(largest)) - 18)
+    return torch.round(centers / unit) * unit
+
+
+def side_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances (l, t, r, b) in pixels from points (..., 2) to the sides of boxes (..., 4), negative outside."""
+    boxes = precise(boxes)
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:4] - points], dim=-1)
+
+
+def inside(points: Tensor, boxes: Tensor, margin: float = INSIDE_MARGIN) -> Tensor:
+    """Whether points (..., 2) lie more than ``margin`` pixels inside boxes (..., 4); shapes broadcast."""
+    return side_distances(points, boxes).amin(-1) > margin
+
+
+def box_areas(boxes: Tensor) -> Tensor:
+    """Areas of boxes (G, 4) in square pixels, precise (G,)."""
+    width, height = (precise(boxes[:, 2:4]) - precise(boxes[:, :2])).unbind(-1)
+    return width * height
+
+
+def chunks(num_gts: int, num_priors: int) -> Iterator[slice]:
+    """Slices of the ground truths whose (ground truths x priors) temporaries fit ``DENSE_BUDGET``."""
+    step = max(1, DENSE_BUDGET // max(num_priors, 1))
+    for start in range(0, num_gts, step):
+        yield slice(start, min(start + step, num_gts))
+
+
+def smallest(values: Tensor, order: Tensor, k: int) -> Tensor:
+    """Columns of the k smallest values of each row, ties to the smaller ``order``: (..., n) -> (..., min(k, n)).
+
+    ``Tensor.topk`` promises nothing about ties, and devices differ.  Only the tie at the k-th value has to be
+    decided: everything below it is in, of the equal ones those of smallest order.
+    """
+    k = min(k, values.size(-1))
+    last = values.topk(k, dim=-1, largest=False).values[..., -1:]
+    below = values < last
+    rank = torch.where(below, -1, torch.where(values == last, order, torch.iinfo(order.dtype).max))
+    return rank.topk(k, dim=-1, largest=False, sorted=False).indices
+
+
+def compact(mask: Tensor, *tensors: Tensor) -> Tuple[Tensor, ...]:
+    """``mask`` and ``tensors`` without the entries that are masked out, flattened, where that is free.
+
+    On an accelerator the number of entries left is not known on the host, and asking for it would synchronise:
+    there everything is kept, and ``mask`` still says what counts.
+    """
+    if mask.device.type != 'cpu':
+        return (mask.flatten(), *(t.expand_as(mask).flatten() for t in tensors))
+    kept = mask.flatten().nonzero().squeeze(1)
+    return (mask.flatten()[kept], *(t.expand_as(mask).reshape(-1)[kept] for t in tensors))
+
+
+def resolve_claims(mask: Tensor, slot: Tensor, gt: Tensor, priority: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Give every claimed slot to the claim of highest priority, ties to the lower ground truth.
+
+    Args:
+        mask (Tensor): (P,) which claims count.
+        slot (Tensor): (P,) what is claimed, in [0, num_slots).
+        gt (Tensor): (P,) who claims it, in [0, num_gts).
+        priority (Tensor): (P,) finite.
+        size (tuple): (num_slots, num_gts).
+
+    Returns:
+        Tensor: (num_slots,) the owner of each slot; ``num_gts`` where nobody claimed it.
+    """
+    num_slots, num_gts = size
+    waste = num_slots  # one more slot takes the claims that do not count
+    slot = torch.where(mask, slot, waste)
+    highest = priority.new_full((num_slots + 1, ), -float('inf'))
+    highest.scatter_reduce_(0, slot, priority, 'amax')
+    slot = torch.where(priority == highest[slot], slot, waste)
+    owner = gt.new_full((num_slots + 1, ), num_gts)
+    owner.scatter_reduce_(0, slot, gt, 'amin')
+    return owner[:-1]
