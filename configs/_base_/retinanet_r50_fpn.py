@@ -4,8 +4,8 @@ model = dict(
     type='SingleStageDetector',
     data_preprocessor=dict(
         type='DetDataPreprocessor',
-        # The mean belongs to the weights in `backbone`, which are detectron2's copy of MSRA's network: pixels in
-        # BGR, not divided by a std. The authors' own copy has the mean (102.9801, 115.9465, 122.7717).
+        # The mean belongs to the weights in `backbone`: detectron2's copy of MSRA's network, pixels in BGR,
+        # not divided by a std. The authors' own copy has the mean (102.9801, 115.9465, 122.7717).
         mean=[103.530, 116.280, 123.675],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,

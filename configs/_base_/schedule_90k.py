@@ -11,7 +11,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(bias=dict(lr_mult=2.0, decay_mult=0.0))))
 
 param_scheduler = [
-    # lr / 3 for 500 iterations. mmengine's ConstantLR is back at the full rate one iteration before its `end`.
+    # lr / 3 for 500 iterations; mmengine's ConstantLR is back at the full rate one iteration before `end`.
     dict(type='ConstantLR', factor=1.0 / 3, by_epoch=False, begin=0, end=501),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=90000, milestones=[60000, 80000], gamma=0.1)
 ]
