@@ -20,5 +20,5 @@ def _child(parent, *locations: str) -> Registry:
 
 DATASETS = _child(mmdet_registry.DATASETS, 'datasets')
 HOOKS = _child(mmdet_registry.HOOKS, 'engine')
-MODELS = _child(mmdet_registry.MODELS, 'heads', 'losses', 'tta', 'models')
+MODELS = _child(mmdet_registry.MODELS, 'heads', 'losses', 'tta')
 TASK_UTILS = _child(mmdet_registry.TASK_UTILS, 'assigners', 'coders')

@@ -6,12 +6,12 @@ from typing import List, NamedTuple, Optional, Sequence
 
 import torch
 from mmdet.models.task_modules import AssignResult, BaseAssigner
+from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..registry import TASK_UTILS
-from .geometry import chunks, compact, precise, resolve_claims
+from .geometry import chunks, resolve_claims
 from .pyramid import PyramidCache
 
 
@@ -23,13 +23,18 @@ class GroundTruths(NamedTuple):
         labels (Tensor): (G,).
         image (Tensor): (G,) the image of each.
         number (Tensor): (G + 1,) their numbers within the image, from 1; the last entry, for "none", is 0.
-        num_images (int): B.
+        counts (list[int]): how many each image has.
     """
     boxes: Tensor
     labels: Tensor
     image: Tensor
     number: Tensor
-    num_images: int
+    counts: List[int]
+
+    @property
+    def num_images(self) -> int:
+        """B."""
+        return len(self.counts)
 
 
 class Match(NamedTuple):
@@ -161,10 +166,12 @@ class PyramidAssigner(BaseAssigner):
 
     def _in_ignored_regions(self, priors: Tensor, batch: Optional[List[InstanceData]]) -> Optional[Tensor]:
         """Which priors (B * N,) lie in an ignored region of their image, None if there can be none."""
-        if self.ignore_iof_thr < 0 or batch is None or not any(len(i.bboxes) for i in batch):
+        if self.ignore_iof_thr < 0 or batch is None or not any(i is not None and len(i.bboxes) for i in batch):
             return None
         ignored = torch.zeros((len(batch), len(priors)), dtype=torch.bool, device=priors.device)
         for row, regions in zip(ignored, batch):
+            if regions is None:
+                continue
             boxes = at_least_float32(get_box_tensor(regions.bboxes))
             for part in chunks(len(boxes), len(priors)):
                 iof = self.iou_calculator(priors, boxes[part], mode='iof')
@@ -231,4 +238,4 @@ def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
     image = torch.cat([torch.full((n, ), i) for i, n in enumerate(counts)] or [torch.zeros(0, dtype=torch.long)])
     return GroundTruths(boxes, torch.cat(labels) if labels else boxes.new_zeros(0, dtype=torch.long),
                         image.to(boxes.device, non_blocking=True), index.to(boxes.device, non_blocking=True),
-                        len(batch))
+                        counts)

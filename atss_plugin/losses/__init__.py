@@ -1,0 +1,4 @@
+"""Losses that cost what they should."""
+from .focal import FocalLoss
+
+__all__ = ['FocalLoss']

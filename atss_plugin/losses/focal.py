@@ -1,0 +1,106 @@
+"""Sigmoid focal loss in one pass.
+
+Nearly all of the N x C logits are background, and their loss needs no target.  So the background's loss and gradient are
+computed for everything at once, in place, and corrected at the few positive entries.
+
+Legend: N priors (of all images), C classes, P positive entries.
+"""
+from typing import Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.losses import FocalLoss as MMDetFocalLoss
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..registry import MODELS
+
+# Logits handled at a time: three float32 temporaries of this size stay in a core's cache.
+BLOCK = 1 << 15
+
+
+@MODELS.register_module()
+class FocalLoss(MMDetFocalLoss):
+    """mmdet's ``FocalLoss`` (https://arxiv.org/abs/1708.02002), same arguments, value and gradient, faster on the CPU.
+
+    On CUDA, and for what only mmdet's covers (targets that are one-hot, weights for each class, activated or reduced in
+    another way), it is mmdet's.
+    """
+
+    def forward(self,
+                pred: Tensor,
+                target: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: Optional[Tensor] = None,
+                reduction_override: Optional[str] = None) -> Tensor:
+        """Focal loss of logits (N, C) with target classes (N,), C for background.
+
+        Args:
+            pred (Tensor): (N, C) logits.
+            target (Tensor): (N,) int64 in [0, C].
+            weight (Tensor, optional): (N,) weight of each prior.
+            avg_factor (Tensor | float, optional): what the sum is divided by; N * C if None.
+            reduction_override (str, optional): 'none', 'mean' or 'sum'.
+        """
+        reduction = reduction_override or self.reduction
+        summed = reduction == 'sum' and avg_factor is None or reduction == 'mean'
+        plain = target.dim() == 1 and pred.dim() == 2 and not self.activated
+        if pred.device.type != 'cpu' or not (summed and plain and (weight is None or weight.dim() == 1)):
+            return super().forward(pred, target, weight, avg_factor, reduction_override)
+        total = OnePassFocal.apply(pred.float(), target, weight, self.gamma, self.alpha)
+        if reduction == 'mean':
+            # mmdet adds the smallest float to the divisor it is given
+            total = total / (pred.numel() if avg_factor is None else avg_factor + torch.finfo(torch.float32).eps)
+        return self.loss_weight * total
+
+
+class OnePassFocal(torch.autograd.Function):
+    """Sum of the sigmoid focal loss of (N, C) float32 logits; the gradient is computed along with the value."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, target: Tensor, weight: Optional[Tensor], gamma: float, alpha: float) -> Tensor:
+        needs_grad = ctx.needs_input_grad[0]
+        grad = torch.empty_like(logits, memory_format=torch.contiguous_format) if needs_grad else None
+        total = logits.new_zeros(())
+        rows = max(1, BLOCK // max(logits.size(1), 1))
+        weights = [None] * -(-len(logits) // rows) if weight is None else weight.to(logits.dtype).split(rows)
+        for i, (x, w) in enumerate(zip(logits.split(rows), weights)):
+            part = grad[i * rows:i * rows + len(x)] if needs_grad else None
+            total += _background(x, w, gamma, 1 - alpha, part)
+        row = (target < logits.size(1)).nonzero().squeeze(1)
+        column = target[row]
+        x = logits[row, column]
+        w = 1.0 if weight is None else weight[row].to(logits.dtype)
+        positive, positive_grad = _focal_terms(-x, gamma, alpha)
+        background, background_grad = _focal_terms(x, gamma, 1 - alpha)
+        total += (w * (positive - background)).sum()
+        if needs_grad:
+            # d/dx of the positive term, a function of -x, has the sign turned
+            grad.index_put_((row, column), w * (-positive_grad - background_grad), accumulate=True)
+            ctx.save_for_backward(grad)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output: Tensor) -> Tuple[Optional[Tensor], ...]:
+        return ctx.saved_tensors[0] * grad_output, None, None, None, None
+
+
+def _focal_terms(x: Tensor, gamma: float, weight: float) -> Tuple[Tensor, Tensor]:
+    """``weight * p^gamma * -log(1 - p)`` for p = sigmoid(x), the loss of a background logit x, and its derivative."""
+    p, loss = x.sigmoid(), F.softplus(x)  # softplus(x) = -log(1 - p)
+    factor = weight * p**gamma
+    return factor * loss, factor * (gamma * (1 - p) * loss + p)
+
+
+def _background(x: Tensor, row_weight: Optional[Tensor], gamma: float, weight: float, grad: Optional[Tensor]) -> Tensor:
+    """The sum of :func:`_focal_terms` over a block of logits (n, C), in few passes; derivatives go into ``grad``."""
+    p, loss = x.sigmoid(), F.softplus(x)
+    factor = p.square() if gamma == 2 else p**gamma
+    factor *= weight
+    if row_weight is not None:
+        factor *= row_weight[:, None]
+    if grad is not None:
+        torch.sub(1, p, out=grad)
+        grad.mul_(loss).mul_(gamma).add_(p).mul_(factor)
+    return loss.mul_(factor).sum()
