@@ -1,0 +1,8 @@
+# Table 8, row "ResNet-101-DCN", paper AP 46.3 (test-dev)
+# Weights and mean as its parent; the deformable convs start as the pretrained 3x3 ones, with zero offsets.
+_base_ = './atss_r101_fpn_2x.py'
+model = dict(
+    backbone=dict(
+        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+        stage_with_dcn=(False, True, True, True)),  # c3-c5
+    bbox_head=dict(dcn_on_last_conv=True))
