@@ -16,7 +16,7 @@ Colour = Tuple[int, int, int]  # blue, green, red, as OpenCV has them
 # Sides of the square that has an object's area, in an image whose shorter side is 480 pixels, as most of COCO's are:
 # small, medium and large to COCO's evaluation (areas up to 32^2, up to 96^2, above).
 REFERENCE_SIDE = 480
-SIDES = ((16, 32), (32, 96), (96, 300))
+SIDES = ((20, 32), (32, 96), (96, 300))
 SHARES = (35, 35, 30)  # percent of the objects drawn of each size; COCO's are 41, 34 and 24
 
 MIN_CONTRAST = 120  # to the background, sum of the differences of the three channels

@@ -7,7 +7,7 @@ import cv2
 from mmdet.datasets import BaseDetDataset
 from mmengine.fileio import BaseStorageBackend, register_backend
 
-from atss_plugin.datasets.scene import CLASSES, compose, paint
+from .scene import CLASSES, compose, paint
 from atss_plugin.registry import DATASETS
 
 _URL = 'shapes://{height}x{width}/{seed}/{index:06d}.png'

@@ -1,0 +1,70 @@
+# make train   the environment, then the main job: the paper's final model in miniature, on the embedded data set
+# make test    the environment, then all tests
+# make bench   the environment, then the benchmarks
+# make env     the environment alone
+#
+# The environment is made once (about 10 minutes, most of it compiling mmcv's operators), then only looked at.
+# What it has already is left as it is, so an environment of your own is completed, never rebuilt:
+#   make train VENV=$VIRTUAL_ENV          (or VENV=$CONDA_PREFIX; your torch, CUDA mmcv and mmdet stay)
+#   make train TORCH=torch==2.4.1         another torch in a new environment; any words of `pip install` will do:
+#   make train TORCH='torch==2.1.2 --index-url INDEX'   with INDEX the package index of your CUDA version
+#   make test  STACK=onedl                the maintained forks of mmengine, mmcv and mmdetection, in .venv-onedl
+#   make train ARGS='--cfg-options train_cfg.max_epochs=2'   more words for `mim train`; for pytest in `make test`
+
+STACK ?= openmmlab
+TORCH ?= torch==2.13.0
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ARGS ?=
+
+ifeq ($(STACK),openmmlab)
+VENV ?= .venv
+MMCV := mmcv==2.1.0
+OPENMMLAB := mmengine==0.10.7 mmdet==3.3.0
+PACKAGE := mmdet
+else ifeq ($(STACK),onedl)
+VENV ?= .venv-onedl
+MMCV := onedl-mmcv==2.3.6
+OPENMMLAB := onedl-mmengine==0.10.12 onedl-mmdetection==3.5.1
+PACKAGE := onedl-mmdetection
+else
+$(error STACK is $(STACK); it must be openmmlab or onedl)
+endif
+
+CONFIG := configs/atss_r18_fpn_shapes.py
+WORK_DIR := work_dirs/atss_r18_fpn_shapes
+READY := $(VENV)/.atss_plugin-ready
+# An environment made here takes the versions that were tested; one of your own keeps its versions.
+PIP = $(VENV)/bin/python -m pip install --quiet $(addprefix -c ,$(wildcard $(VENV)/constraints.txt))
+HAS = $(VENV)/bin/python -c '$(1)' 2>/dev/null
+
+.PHONY: train test bench env
+train: $(READY)
+	$(VENV)/bin/mim train $(PACKAGE) $(CONFIG) --gpus 0 --work-dir $(WORK_DIR) $(ARGS)
+	@echo "Pictures (left: ground truth, right: detections):"; ls -1t $(WORK_DIR)/*/vis_data/vis_image/* | head -4
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+bench: $(READY)
+	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+env: $(READY)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	cp requirements/constraints.txt $(VENV)/constraints.txt
+
+# The order matters: mmcv is compiled against the torch that is there, without build isolation. setuptools 81 is the
+# first without the pkg_resources that mim and mmcv's setup.py import; openmim's own requirements would bring one from
+# 2022 (opendatalab -> openxlab), so they are spelled out here without that one.
+$(READY): setup.py Makefile requirements/constraints.txt | $(VENV)/bin/python
+	@echo "Looking after the environment $(VENV)"
+	@$(PIP) 'setuptools<81' wheel ninja numpy
+	@$(call HAS,import torch) || $(PIP) $(TORCH)
+	@$(call HAS,import mmcv.ops) || { echo "Compiling $(MMCV), about 10 minutes on 2 cores, once"; \
+	    MMCV_WITH_OPS=1 $(PIP) --no-build-isolation $(MMCV); }
+	@$(call HAS,import mmdet) || $(PIP) $(OPENMMLAB)
+	@$(call HAS,import mim) || { $(PIP) --no-deps openmim==0.3.9; \
+	    $(PIP) click colorama model-index pandas requests rich tabulate; }
+	@$(PIP) --no-build-isolation --editable '.[test]'
+	@touch $@
