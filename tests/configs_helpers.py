@@ -2,6 +2,7 @@
 
 B images, G ground truths of an image.
 """
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def _read(name: str) -> Config:
 def load(name: str) -> Config:
     """A config by its path below ``configs/``, or mmdet's as ``mmdet::path``; the caller may edit it."""
     init_default_scope('mmdet')
-    return _read(name).copy()
+    return deepcopy(_read(name))
 
 
 def plain(config):
@@ -38,7 +39,7 @@ def plain(config):
 
 
 def changes(config: dict, reference: dict, prefix: str = '') -> dict:
-    """What differs, by dotted key: the value in ``config``, whole where another type stands, or ``ABSENT``."""
+    """What differs, by dotted key: the value in ``config`` (whole where the type differs), or ``ABSENT``."""
     config, reference, found = plain(config), plain(reference), {}
     for key in {**reference, **config}:
         new, old = config.get(key, ABSENT), reference.get(key, ABSENT)
@@ -60,7 +61,7 @@ def types_in(config):
 
 
 def shrink(model: dict) -> dict:
-    """The same model in small: all layers of the backbone and its rules, few channels, one tower conv, no weights."""
+    """The same model in small: the whole backbone and its rules, few channels, one tower conv, no weights."""
     model.backbone.update(base_channels=WIDTH, init_cfg=None)
     model.neck.update(in_channels=[4 * WIDTH * 2**stage for stage in range(4)], out_channels=32)
     model.bbox_head.update(num_classes=NUM_CLASSES, in_channels=32, feat_channels=32, stacked_convs=1)
@@ -76,8 +77,10 @@ def build(model: dict, seed: int = 0) -> torch.nn.Module:
 
 
 def batch_of_two(shapes=((96, 160), (128, 128))) -> dict:
-    """Two images (3, H, W) of noise with three and one ground truths, small to large, as a data loader gives them."""
-    boxes = [[[10., 12., 34., 40.], [40., 20., 120., 90.], [90., 60., 150., 94.]], [[16., 8., 112., 120.]]]
+    """Two images (3, H, W) of noise, with three and with one ground truth, as a data loader gives them."""
+    # no round numbers: of equally distant anchors mmdet takes any
+    boxes = [[[10.3, 12.1, 34.2, 40.7], [40.9, 20.4, 120.6, 90.3], [90.2, 60.8, 150.5, 94.6]],
+             [[16.7, 8.2, 112.4, 120.9]]]
     labels = [[0, 3, 4], [1]]
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randint(0, 256, (3, *shape), generator=generator, dtype=torch.uint8) for shape in shapes]

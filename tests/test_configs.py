@@ -38,7 +38,8 @@ NINE_ANCHORS = {
 
 
 def iou(in_gt_box: bool) -> dict:
-    return {ASSIGNER: dict(type='atss_plugin.IoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, in_gt_box=in_gt_box)}
+    assigner = dict(type='atss_plugin.IoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, in_gt_box=in_gt_box)
+    return {ASSIGNER: assigner}
 
 
 NO_GROUPNORM = {HEAD + 'norm_cfg': None}
@@ -137,8 +138,8 @@ MMDET = {f'mmdet_atss_r{depth}_fpn_1x.py': f'mmdet::atss/atss_r{depth}_fpn_1x_co
 # Tables and configs.
 
 def test_paper_tables_hold_the_papers_numbers():
-    without_configs = {
-        name: {key: value for key, value in row.items() if key != 'config'} for name, row in TABLE_ROWS.items()}
+    without_configs = {name: {key: value for key, value in row.items() if key != 'config'}
+                       for name, row in TABLE_ROWS.items()}
     assert without_configs == table_rows(PAPER_TABLES)
     assert len(TABLE_ROWS) == 49
 
@@ -187,7 +188,7 @@ def test_our_names_are_scoped(name):
 def test_ours_are_built(name):
     cfg = load(name)
     head = build(shrink(cfg.model)).bbox_head
-    assert type(head) is atss_plugin.RetinaNetHead
+    assert type(head) is atss_plugin.OneStageHead
     assert type(head.assigner) is getattr(atss_plugin, cfg.model.train_cfg.assigner.type.split('.')[1])
     assert type(head.loss_cls) is MODELS.get('atss_plugin.FocalLoss')
     point = cfg.model.bbox_head.bbox_coder.type != 'DeltaXYWHBBoxCoder'
@@ -219,7 +220,7 @@ def test_stride_is_in_the_first_1x1(full_size):
 
 
 def test_pyramid_is_p3_to_p7_with_p6_from_p5(full_size):
-    stages = full_size.backbone.eval()(torch.randn(1, 3, 128, 256))
+    stages = full_size.eval().backbone(torch.randn(1, 3, 128, 256))
     levels = full_size.neck(stages)
     assert [tuple(level.shape[1:]) for level in levels] == [
         (256, 16, 32), (256, 8, 16), (256, 4, 8), (256, 2, 4), (256, 1, 2)]
@@ -239,7 +240,8 @@ def test_every_bias_has_twice_the_rate_and_no_decay(dcn):
     shrink(cfg.model).bbox_head.dcn_on_last_conv = dcn
     model = build(cfg.model)
     groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
-    settings = {id(value): (group['lr'], group['weight_decay']) for group in groups for value in group['params']}
+    settings = {
+        id(value): (group['lr'], group['weight_decay']) for group in groups for value in group['params']}
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     assert len(settings) == len(trained)
     for name, value in trained.items():
@@ -272,16 +274,20 @@ def check_training_step(cfg):
     model = build(shrink(cfg.model)).train()
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    losses = model.train_step(batch_of_two(), optim_wrapper)
+    losses = model(**model.data_preprocessor(batch_of_two(), training=True), mode='loss')
+    total, values = model.parse_losses(losses)
+    optim_wrapper.backward(total)
     centerness = cfg.model.bbox_head.loss_centerness is not None
-    assert {'loss_cls', 'loss_bbox'} | ({'loss_centerness'} if centerness else set()) == set(losses) - {'loss'}
-    assert all(torch.isfinite(loss) and loss > 0 for loss in losses.values()), losses
+    assert set(losses) == {'loss_cls', 'loss_bbox'} | ({'loss_centerness'} if centerness else set())
+    assert all(torch.isfinite(value) and value > 0 for value in values.values()), values
     for name, value in model.named_parameters():
         # DistributedDataParallel stops at a parameter without a gradient
         assert (value.grad is not None) == value.requires_grad, name
-        assert torch.isfinite(value).all(), name
+        assert value.grad is None or torch.isfinite(value.grad).all(), name
+    optim_wrapper.step()
     changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert {'bbox_head.atss_cls.weight', 'bbox_head.atss_reg.weight', 'neck.fpn_convs.0.conv.weight'} <= changed
+    assert {'neck.fpn_convs.0.conv.weight', 'bbox_head.atss_cls.weight',
+            'bbox_head.atss_reg.weight'} <= changed
     return model
 
 
@@ -335,26 +341,29 @@ def test_mmdets_checkpoint_fits_key_by_key(name):
     assert {key: value.shape for key, value in build(shrink(ours.model)).state_dict().items()} == theirs
 
 
-def test_mmdets_recipe_gives_mmdets_detections_and_losses():
-    ours, theirs = load('mmdet_atss_r50_fpn_1x.py'), load(MMDET['mmdet_atss_r50_fpn_1x.py'])
-    for cfg in (ours, theirs):
-        cfg.model.test_cfg.score_thr = 0.0
-    ours, theirs = build(shrink(ours.model), seed=1), build(shrink(theirs.model), seed=2)
+def test_mmdets_recipe_gives_mmdets_losses_and_detections():
+    name = 'mmdet_atss_r50_fpn_1x.py'
+    ours, theirs = load(name).model, load(MMDET[name]).model
+    for model in (ours, theirs):
+        model.test_cfg.score_thr = 0.0
+    ours, theirs = build(shrink(ours), seed=1), build(shrink(theirs), seed=2)
     with torch.no_grad():  # scores that differ enough not to tie
         for value in theirs.bbox_head.parameters():
             value.add_(torch.randn_like(value) * 0.05)
     ours.load_state_dict(theirs.state_dict())
     data = batch_of_two(shapes=((128, 160), (128, 160)))  # no padding, whose anchors mmdet drops
-    outputs = []
+    losses, detections = [], []
     for model in (ours, theirs):
-        batch = model.data_preprocessor(data, training=True)
+        batch = model.train().data_preprocessor(data, training=True)
         with torch.no_grad():
-            losses = model.train().loss(**batch)
-            results = model.eval().test_step(data)
-        total = {key: sum(value) if isinstance(value, list) else value for key, value in losses.items()}
-        outputs.append((total, [(found.bboxes, found.scores, found.labels)
-                                for found in (sample.pred_instances for sample in results)]))
-    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-4)
+            losses.append(model.parse_losses(model.loss(batch['inputs'], batch['data_samples']))[1])
+            detections.append([sample.pred_instances for sample in model.eval().test_step(data)])
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
+    for our, their in zip(*detections):
+        torch.testing.assert_close(our.bboxes, their.bboxes, rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(our.labels, their.labels)
+        # ours is the geometric mean of classification and centerness, mmdet's their product: the same order
+        torch.testing.assert_close(our.scores.square(), their.scores, rtol=1e-4, atol=1e-7)
 
 
 # The data.
@@ -374,7 +383,8 @@ def small_coco(tmp_path, monkeypatch):
             (tmp_path / folder).mkdir(exist_ok=True)
             cv2.imwrite(str(tmp_path / folder / f'{index}.png'),
                         generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
-    categories = [dict(id=number, name=name) for number, name in enumerate(CocoDataset.METAINFO['classes'], start=1)]
+    categories = [dict(id=number, name=name)
+                  for number, name in enumerate(CocoDataset.METAINFO['classes'], start=1)]
     (tmp_path / 'annotations').mkdir()
     for split in ('train2017', 'val2017'):
         (tmp_path / 'annotations' / f'instances_{split}.json').write_text(

@@ -29,7 +29,7 @@ model = dict(
         add_extra_convs='on_output',  # P6 from P5
         relu_before_extra_convs=True),  # P7 = conv(relu(P6))
     bbox_head=dict(
-        type='atss_plugin.RetinaNetHead',
+        type='atss_plugin.OneStageHead',
         num_classes=80,
         in_channels=256,
         feat_channels=256,
