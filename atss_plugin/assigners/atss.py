@@ -110,16 +110,18 @@ class ATSSAssigner(PyramidAssigner):
               predictions: Optional[InstanceData] = None) -> Match:
         """Algorithm 1, lines 11 to 16, and the anchors that several objects claim."""
         c = self.candidates(priors, num_level_priors, gts.boxes, gts.labels, predictions)
-        # "whose IoU are greater than or equal to the threshold" and "limit the positive samples' center to the
-        # ground-truth box"
-        is_inside = inside(box_centers(priors[c.index]), gts.boxes[:, None])
-        positive = c.mask & (precise(c.iou) >= c.threshold[:, None]) & is_inside
+        # "whose IoU are greater than or equal to the threshold"
+        positive = c.mask & (precise(c.iou) >= c.threshold[:, None])
         if self.min_positives > 0:
-            positive = self._top_up(positive, c, is_inside, gts.boxes)
+            is_inside = inside(box_centers(priors)[c.index], gts.boxes[:, None])
+            positive = self._top_up(positive & is_inside, c, is_inside, gts.boxes)
         row = torch.arange(len(c.index), device=c.index.device)[:, None]
         mask, prior, gt, iou = compact(positive, c.index, row, c.iou)
+        if self.min_positives == 0:
+            # "limit the positive samples' center to the ground-truth box"
+            mask = mask & inside(box_centers(priors[prior]), gts.boxes[gt])
         # "If an anchor box is assigned to multiple ground-truth boxes, the one with the highest IoU will be selected."
-        return self.settle(Claims(mask, prior, gt, iou, iou), len(priors), gts)
+        return self.settle(Claims(mask, prior, gt, iou), iou, len(priors), gts)
 
     def _top_up(self, positive: Tensor, c: Candidates, is_inside: Tensor, boxes: Tensor) -> Tensor:
         """``positive`` (G, M) with the next best candidates of ground truths that have fewer than ``min_positives``."""

@@ -22,7 +22,7 @@ class GroundTruths(NamedTuple):
         boxes (Tensor): (G, 4) xyxy in pixels, at least float32.
         labels (Tensor): (G,).
         image (Tensor): (G,) the image of each.
-        number (Tensor): (G + 1,) their numbers within the image, from 1; the last entry, for "none", is 0.
+        number (Tensor): (G,) their numbers within the image, from 1.
         counts (list[int]): how many each image has.
     """
     boxes: Tensor
@@ -37,17 +37,32 @@ class GroundTruths(NamedTuple):
         return len(self.counts)
 
 
+class Claims(NamedTuple):
+    """Ground truths and the priors that they want, or, once settled, have.
+
+    Attributes:
+        mask (Tensor): (P,) which claims count.
+        prior (Tensor): (P,) prior indices.
+        gt (Tensor): (P,) rows of the batch's ground truths.
+        overlap (Tensor): (P,) IoU.
+    """
+    mask: Tensor
+    prior: Tensor
+    gt: Tensor
+    overlap: Tensor
+
+
 class Match(NamedTuple):
     """What a sample definition decides.
 
     Attributes:
-        owner (Tensor): (B * N,) the ground truth (row of the batch's) that each prior is positive for, G for none.
-        overlaps (Tensor): (B * N,) IoU with it, or what the definition reports for negatives.
-        ignored (Tensor, optional): (B * N,) which priors the definition itself leaves out.
+        positives (Claims): at most one claim for each prior of each image.
+        ignored (Tensor, optional): (B * N,) which priors the definition leaves out.
+        overlaps (Tensor, optional): (B * N,) what to report as ``max_overlaps``; the positives' IoU if None.
     """
-    owner: Tensor
-    overlaps: Tensor
+    positives: Claims
     ignored: Optional[Tensor] = None
+    overlaps: Optional[Tensor] = None
 
 
 class BatchAssignment(NamedTuple):
@@ -144,25 +159,38 @@ class PyramidAssigner(BaseAssigner):
             priors = at_least_float32(priors[:, :4]).contiguous()
         gts = collect(batch_gt_instances, priors)
         if len(priors) and len(gts.boxes):
-            owner, overlaps, ignored = self.match(priors, num_level_priors, gts, predictions)
+            match = self.match(priors, num_level_priors, gts, predictions)
         else:
-            owner = priors.new_full((gts.num_images * len(priors), ), len(gts.boxes), dtype=torch.long)
-            overlaps, ignored = priors.new_zeros(len(owner)), None
-        return self._result(priors, gts, Match(owner, overlaps, ignored), batch_gt_instances_ignore)
-
-    def _result(self, priors: Tensor, gts: GroundTruths, match: Match,
-                batch_gt_instances_ignore: Optional[List[InstanceData]]) -> BatchAssignment:
+            none = gts.image[:0]
+            match = Match(Claims(none.bool(), none, none, priors.new_zeros(0)))
         ignored = self._in_ignored_regions(priors, batch_gt_instances_ignore)
-        if match.ignored is not None:
-            ignored = match.ignored if ignored is None else match.ignored | ignored
-        owner = match.owner if ignored is None else match.owner.masked_fill(ignored, len(gts.boxes))
-        gt_inds = gts.number[owner]
         if ignored is not None:
-            gt_inds = gt_inds.masked_fill(ignored, -1)
-        labels = torch.cat([gts.labels, gts.labels.new_full((1, ), -1)])[owner]
+            match = match._replace(ignored=ignored if match.ignored is None else match.ignored | ignored)
+        return self._result(len(priors), gts, match)
+
+    @staticmethod
+    def _result(num_priors: int, gts: GroundTruths, match: Match) -> BatchAssignment:
+        """Write the positives into tables (B, N)."""
+        mask, prior, gt, overlap = match.positives
+        num_slots, none = gts.num_images * num_priors, len(gts.boxes)
+        # claims that do not count go to one more slot, which is cut off
+        slot = torch.where(mask, gts.image[gt] * num_priors + prior, num_slots)
+
+        def table(fill: float, values: Tensor) -> Tensor:
+            full = values.new_full((num_slots + 1, ), fill)
+            full[slot] = values
+            return full[:-1]
+
+        gt_inds, labels = table(0, gts.number[gt]), table(-1, gts.labels[gt])
+        rows, overlaps = table(none, gt), table(0, overlap)
+        if match.overlaps is not None:
+            overlaps = match.overlaps
+        if match.ignored is not None:
+            for full, fill in ((gt_inds, -1), (labels, -1), (rows, none)):
+                full.masked_fill_(match.ignored, fill)
         boxes = torch.cat([gts.boxes, gts.boxes.new_zeros((1, 4))])
-        size = (gts.num_images, len(priors))
-        return BatchAssignment(*(t.view(size) for t in (gt_inds, labels, match.overlaps, owner)), boxes)
+        size = (gts.num_images, num_priors)
+        return BatchAssignment(*(t.view(size) for t in (gt_inds, labels, overlaps, rows)), boxes)
 
     def _in_ignored_regions(self, priors: Tensor, batch: Optional[List[InstanceData]]) -> Optional[Tensor]:
         """Which priors (B * N,) lie in an ignored region of their image, None if there can be none."""
@@ -178,36 +206,16 @@ class PyramidAssigner(BaseAssigner):
                 row |= (iof > self.ignore_iof_thr).any(1)
         return ignored.flatten()
 
-    def settle(self, claims: 'Claims', num_priors: int, gts: GroundTruths) -> Match:
-        """Give every claimed prior to the claim of highest priority (ties to the lower ground truth)."""
+    @staticmethod
+    def settle(claims: Claims, priority: Tensor, num_priors: int, gts: GroundTruths) -> Match:
+        """Give every claimed prior to the claim of highest priority (P,), ties to the lower ground truth."""
         slot = gts.image[claims.gt] * num_priors + claims.prior
         size = (gts.num_images * num_priors, len(gts.boxes))
-        owner = resolve_claims(claims.mask, slot, claims.gt, claims.priority, size)
-        won = claims.mask & (owner[slot] == claims.gt)
-        overlaps = claims.overlap.new_zeros(size[0] + 1)
-        overlaps.scatter_(0, torch.where(won, slot, size[0]), claims.overlap)
-        return Match(owner, overlaps[:-1])
+        return Match(claims._replace(mask=resolve_claims(claims.mask, slot, claims.gt, priority, size)))
 
     def pair_overlaps(self, priors: Tensor, boxes: Tensor, mode: str = 'iou') -> Tensor:
         """IoU of priors (P, 4) and boxes (P, 4), one by one: (P,)."""
         return self.iou_calculator(priors, boxes, mode=mode, is_aligned=True)
-
-
-class Claims(NamedTuple):
-    """Ground truths that want priors.
-
-    Attributes:
-        mask (Tensor): (P,) which claims count.
-        prior (Tensor): (P,) prior indices.
-        gt (Tensor): (P,) rows of the batch's ground truths.
-        priority (Tensor): (P,) what decides between two ground truths.
-        overlap (Tensor): (P,) IoU.
-    """
-    mask: Tensor
-    prior: Tensor
-    gt: Tensor
-    priority: Tensor
-    overlap: Tensor
 
 
 def at_least_float32(boxes: Tensor) -> Tensor:
@@ -234,8 +242,8 @@ def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
         image = next(i for i in range(len(counts)) if bad < sum(counts[:i + 1]))
         raise ValueError(f'ground truth {bad - sum(counts[:image])} of image {image} in the batch is not finite: '
                          f'{boxes[bad].tolist()}; repair or filter the annotation')
-    index = torch.cat([torch.arange(1, n + 1) for n in counts] + [torch.zeros(1, dtype=torch.long)])
-    image = torch.cat([torch.full((n, ), i) for i, n in enumerate(counts)] or [torch.zeros(0, dtype=torch.long)])
-    return GroundTruths(boxes, torch.cat(labels) if labels else boxes.new_zeros(0, dtype=torch.long),
-                        image.to(boxes.device, non_blocking=True), index.to(boxes.device, non_blocking=True),
-                        counts)
+    number = torch.tensor([i + 1 for n in counts for i in range(n)], dtype=torch.long)
+    image = torch.tensor([i for i, n in enumerate(counts) for _ in range(n)], dtype=torch.long)
+    labels = torch.cat(labels) if labels else boxes.new_zeros(0, dtype=torch.long)
+    image, number = (t.to(boxes.device, non_blocking=True) for t in (image, number))
+    return GroundTruths(boxes, labels, image, number, counts)

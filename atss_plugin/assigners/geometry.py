@@ -66,17 +66,16 @@ def chunks(num_gts: int, num_priors: int) -> Iterator[slice]:
         yield slice(start, min(start + step, num_gts))
 
 
-def smallest(values: Tensor, order: Tensor, k: int) -> Tensor:
-    """Columns of the k smallest values of each row, ties to the smaller ``order``: (..., n) -> (..., min(k, n)).
+def smallest(values: Tensor, order: Tensor, k: int, dim: int) -> Tensor:
+    """Where the k smallest values along a dimension are, ties to the smaller ``order``: min(k, n) of n indices.
 
     ``Tensor.topk`` promises nothing about ties, and devices differ.  Only the tie at the k-th value has to be
     decided: everything below it is in, of the equal ones those of smallest order.
     """
-    k = min(k, values.size(-1))
-    last = values.topk(k, dim=-1, largest=False).values[..., -1:]
-    below = values < last
-    rank = torch.where(below, -1, torch.where(values == last, order, torch.iinfo(order.dtype).max))
-    return rank.topk(k, dim=-1, largest=False, sorted=False).indices
+    k = min(k, values.size(dim))
+    last = values.topk(k, dim=dim, largest=False, sorted=False).values.amax(dim, keepdim=True)
+    rank = torch.where(values < last, -1, order).masked_fill_(values > last, float('inf'))
+    return rank.topk(k, dim=dim, largest=False, sorted=False).indices
 
 
 def compact(mask: Tensor, *tensors: Tensor) -> Tuple[Tensor, ...]:
@@ -92,7 +91,7 @@ def compact(mask: Tensor, *tensors: Tensor) -> Tuple[Tensor, ...]:
 
 
 def resolve_claims(mask: Tensor, slot: Tensor, gt: Tensor, priority: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Give every claimed slot to the claim of highest priority, ties to the lower ground truth.
+    """Which claims win their slot: those of highest priority, of equal ones that of the lowest ground truth.
 
     Args:
         mask (Tensor): (P,) which claims count.
@@ -102,14 +101,16 @@ def resolve_claims(mask: Tensor, slot: Tensor, gt: Tensor, priority: Tensor, siz
         size (tuple): (num_slots, num_gts).
 
     Returns:
-        Tensor: (num_slots,) the owner of each slot; ``num_gts`` where nobody claimed it.
+        Tensor: (P,) bool, at most one claim for each slot.
     """
     num_slots, num_gts = size
-    waste = num_slots  # one more slot takes the claims that do not count
-    slot = torch.where(mask, slot, waste)
-    highest = priority.new_full((num_slots + 1, ), -float('inf'))
+    # Only the slots that somebody claims are written and read, so the tables need no initial values elsewhere.
+    slot = torch.where(mask, slot, num_slots)  # claims that do not count go to one more slot
+    highest = priority.new_empty(num_slots + 1)
+    highest[slot] = -float('inf')
     highest.scatter_reduce_(0, slot, priority, 'amax')
-    slot = torch.where(priority == highest[slot], slot, waste)
-    owner = gt.new_full((num_slots + 1, ), num_gts)
-    owner.scatter_reduce_(0, slot, gt, 'amin')
-    return owner[:-1]
+    best = mask & (priority == highest[slot])
+    owner = gt.new_empty(num_slots + 1)
+    owner[slot] = num_gts
+    owner.scatter_reduce_(0, torch.where(best, slot, num_slots), gt, 'amin')
+    return best & (owner[slot] == gt)

@@ -9,8 +9,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
-from .base import GroundTruths, Match, PyramidAssigner
-from .geometry import anchor_points, chunks, inside
+from .base import Claims, GroundTruths, Match, PyramidAssigner
+from .geometry import anchor_points, chunks, compact, inside
 
 
 class _Best(NamedTuple):
@@ -63,11 +63,15 @@ class IoUAssigner(PyramidAssigner):
         iou, gt, rescued = (torch.cat(column) for column in zip(*best))
         positive = rescued | (iou >= self.pos_iou_thr)
         ignored = ~positive & (iou >= self.neg_iou_thr)
+        prior = torch.arange(len(priors), device=priors.device).repeat(gts.num_images)
+        gt = gt.clamp(max=len(gts.boxes) - 1)  # after the last image with any, "none" would be out of range
+        mask, prior, gt, overlap = compact(positive, prior, gt, iou)
         if self.in_gt_box:
-            points = anchor_points(priors).repeat(gts.num_images, 1)
-            outside = positive & ~inside(points, gts.boxes[gt.clamp(max=len(gts.boxes) - 1)])
-            positive, ignored = positive & ~outside, ignored | outside
-        return Match(gt.masked_fill(~positive, len(gts.boxes)), iou.clamp(min=0), ignored)
+            outside = mask & ~inside(anchor_points(priors)[prior], gts.boxes[gt])
+            slot = gts.image[gt] * len(priors) + prior
+            ignored = torch.cat([ignored, ignored[:1]]).scatter_(0, torch.where(outside, slot, len(ignored)), True)[:-1]
+            mask = mask & ~outside
+        return Match(Claims(mask, prior, gt, overlap), ignored, iou.clamp(min=0))
 
     def _best_of_image(self, priors: Tensor, boxes: Tensor, first: int) -> _Best:
         """The best ground truth of every prior; ``first`` is the row of the image's first ground truth."""

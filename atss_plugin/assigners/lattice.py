@@ -51,11 +51,12 @@ class Lattice:
     def __init__(self, sheets: List[Sheet], groups: List[Locations]) -> None:
         device = groups[0].priors.device
         self.sheets = sheets
-        self.origin, self.step = (precise(torch.tensor(v, dtype=torch.float64)).to(device)
-                                  for v in ([s.origin for s in sheets], [s.step for s in sheets]))
-        self.shape = torch.tensor([s.shape for s in sheets], device=device)
+        # (2, S, 1): an axis, a sheet, and room for ground truths
+        self.origin, self.step, self.size = (
+            precise(torch.tensor(values, dtype=torch.float64)).t()[..., None].to(device)
+            for values in ([s.origin for s in sheets], [s.step for s in sheets], [s.shape for s in sheets]))
         sizes = torch.tensor([len(g.priors) for g in groups])
-        self.start = (sizes.cumsum(0) - sizes).to(device)
+        self.start = (sizes.cumsum(0) - sizes)[:, None].to(device)
         anchors = max(g.priors.size(1) for g in groups)
         # the priors of every location, -1 where a group has fewer anchors a location than another
         self.priors = torch.cat([F.pad(g.priors, (0, anchors - g.priors.size(1)), value=-1) for g in groups])
@@ -72,30 +73,34 @@ class Lattice:
             fewer than k locations).  Equal distances go to the lower prior index.
         """
         ranks = [min(k, max(sheet.shape[axis] for sheet in self.sheets)) for axis in (0, 1)]
-        index, squared = self._ranked(points, max(ranks))
+        (column, row), (squared_x, squared_y) = self._ranked(points, max(ranks))  # (m, S, G) each
         a, b = (rank.to(points.device) for rank in staircase(k, *ranks))
-        cell = index[..., 0, :][..., a] + index[..., 1, :][..., b] * self.shape[:, :1]  # (G, S, T)
-        squared = squared[..., 0, :][..., a] + squared[..., 1, :][..., b]
-        chosen = smallest(squared, cell, k)  # (G, S, k)
-        priors = self.priors[self.start[:, None] + cell.gather(-1, chosen)]  # (G, S, k, A)
-        exists = squared.gather(-1, chosen).isfinite()[..., None] & (priors >= 0)
-        return priors.clamp_(min=0), exists
+        cell = (row * self.size[0]).index_select(0, b) + column.index_select(0, a)  # (T, S, G)
+        squared = squared_x.index_select(0, a) + squared_y.index_select(0, b)
+        chosen = smallest(squared, cell, k, dim=0)  # (k, S, G)
+        exists = squared.gather(0, chosen).isfinite()
+        priors = self.priors[self.start + cell.gather(0, chosen).long()]  # (k, S, G, A)
+        exists = exists[..., None] & (priors >= 0)
+        return priors.clamp_(min=0).permute(2, 1, 0, 3), exists.permute(2, 1, 0, 3)
 
     def _ranked(self, points: Tensor, num: int) -> Tuple[Tensor, Tensor]:
-        """The ``num`` nearest columns and rows, nearest first, and their squared distances: (G, S, 2, num) each.
+        """The ``num`` nearest columns and rows, nearest first, and their squared distances: (2, m, S, G) each.
 
-        Ranks beyond the size of a sheet have an infinite distance.
+        Whole numbers, but in floating point, as all that is done with them is exact.  Ranks beyond the size of a sheet
+        are infinitely far.
         """
-        size = self.shape[..., None]  # (S, 2, 1)
-        u = ((points[:, None] - self.origin) / self.step)[..., None]  # (G, S, 2, 1)
-        m = torch.arange(num + 1, device=points.device)
-        left = torch.minimum(torch.ceil(u - m / 2).clamp_(min=0), (size - m).clamp(min=0)).long()  # of the m nearest
-        grew_left = left[..., 1:] < left[..., :-1]
-        grew_left[..., 0] = True  # the nearest itself
-        index = torch.where(grew_left, left[..., 1:], left[..., 1:] + m[:-1])
-        index = torch.minimum(index.clamp_(min=0), size - 1)
-        distance = self.origin[..., None] + index * self.step[..., None] - points[:, None, :, None]
-        return index, distance.square().masked_fill_(m[:-1] >= size, float('inf'))
+        size = self.size[:, None]  # (2, 1, S, 1)
+        u = (points.t()[:, None] - self.origin) / self.step  # (2, S, G)
+        m = torch.arange(num + 1, dtype=u.dtype, device=u.device)[:, None, None]
+        left = (u[:, None] - m / 2).ceil_().clamp_(min=0)
+        left = torch.minimum(left, (size - m).clamp_(min=0))  # of the m nearest, (2, m + 1, S, G)
+        grew_left = left[:, 1:] < left[:, :-1]
+        grew_left[:, 0] = True  # the nearest itself
+        index = torch.where(grew_left, left[:, 1:], left[:, 1:] + m[:-1])
+        index = torch.minimum(index, size - 1)
+        distance = index * self.step[:, None]
+        distance += self.origin[:, None] - points.t()[:, None, None]
+        return index, distance.square_().masked_fill_(m[:-1] >= size, float('inf'))
 
     def window(self, sheet: int, low: Tensor, reach: float) -> Tuple[Tensor, Tensor, Tensor]:
         """The locations of one sheet that can lie in the squares from ``low`` to ``low + reach``, and some more.
@@ -108,10 +113,10 @@ class Lattice:
         Returns:
             tuple: their x (G, 1, w) and y (G, h, 1) in pixels, and their indices in the group of locations, (G, h, w).
         """
-        (columns, rows), step, origin = self.sheets[sheet].shape, self.step[sheet], self.origin[sheet]
+        (columns, rows), step, origin = self.sheets[sheet].shape, self.step[:, sheet, 0], self.origin[:, sheet, 0]
         need = [n if reach >= n * d else min(n, int(reach / d) + 2)
                 for n, d in zip((columns, rows), self.sheets[sheet].step)]
-        latest = self.shape[sheet] - torch.tensor(need).to(low.device)
+        latest = self.size[:, sheet, 0] - torch.tensor(need).to(low.device)
         first = torch.minimum(torch.ceil((low - origin) / step).clamp_(min=0), latest).long().clamp_(min=0)
         column, row = (first[:, axis, None] + torch.arange(need[axis], device=low.device) for axis in (0, 1))
         x, y = (origin[axis] + index * step[axis] for axis, index in enumerate((column, row)))

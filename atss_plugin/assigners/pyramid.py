@@ -88,12 +88,12 @@ class Pyramid:
         """``nearest`` by looking at all of them, a few ground truths at a time."""
         index, level = [], []
         for group in self.groups:
-            order = torch.arange(len(group.points), device=points.device)
+            order = torch.arange(len(group.points), dtype=points.dtype, device=points.device)
             rows = []
             for part in chunks(len(points), len(group.points)):
                 squared = (group.points - points[part, None]).square().sum(-1)  # (g, n)
-                rows.append(smallest(squared, order.expand_as(squared), k))
-            cell = torch.cat(rows) if rows else order.new_zeros((0, min(k, len(order))))
+                rows.append(smallest(squared, order, k, dim=1))
+            cell = torch.cat(rows)
             index.append(group.priors[cell].flatten(1))
             level += [group.level] * index[-1].size(1)
         index = torch.cat(index, 1)

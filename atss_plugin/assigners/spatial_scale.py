@@ -43,7 +43,7 @@ class ScaleRangeAssigner(PyramidAssigner):
         mask, prior, gt = self.claims(pyramid, gts.boxes)
         overlap = self.pair_overlaps(priors[prior], gts.boxes[gt])
         # "Of several boxes, the smallest area."
-        return self.settle(Claims(mask, prior, gt, -box_areas(gts.boxes)[gt], overlap), len(priors), gts)
+        return self.settle(Claims(mask, prior, gt, overlap), -box_areas(gts.boxes)[gt], len(priors), gts)
 
 
 @TASK_UTILS.register_module()

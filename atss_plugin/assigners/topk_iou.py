@@ -43,13 +43,13 @@ class TopKIoUAssigner(PyramidAssigner):
         """Rank all priors for every ground truth, some ground truths at a time."""
         points, centers = anchor_points(priors), box_centers(gts.boxes)
         farthest = self._farthest(points, centers, gts)[gts.image]
-        order = torch.arange(len(priors), device=priors.device)
+        order = torch.arange(len(priors), dtype=points.dtype, device=priors.device)
         index, iou = [], []
         for part in chunks(len(centers), len(priors)):
             overlaps = self.iou_calculator(gts.boxes[part], priors)  # (g, N)
             distance = torch.cdist(centers[part], points, compute_mode='donot_use_mm_for_euclid_dist')
             penalty = distance / (1000 * farthest[part, None])
-            best = smallest(penalty - precise(overlaps), order.expand_as(overlaps), self.topk)
+            best = smallest(penalty - precise(overlaps), order, self.topk, dim=1)
             index.append(best)
             iou.append(overlaps.gather(1, best))
         index, iou = torch.cat(index), torch.cat(iou)
@@ -57,7 +57,7 @@ class TopKIoUAssigner(PyramidAssigner):
         positive = inside(points[index], gts.boxes[:, None]) & (iou > 0)
         row = torch.arange(len(index), device=index.device)[:, None]
         mask, prior, gt, iou = compact(positive, index, row, iou)
-        return self.settle(Claims(mask, prior, gt, iou, iou), len(priors), gts)
+        return self.settle(Claims(mask, prior, gt, iou), iou, len(priors), gts)
 
     @staticmethod
     def _farthest(points: Tensor, centers: Tensor, gts: GroundTruths) -> Tensor:
