@@ -1,0 +1,1 @@
+"""What an assigner does: its positives on an image, its statistics over a data set, and pictures of both."""

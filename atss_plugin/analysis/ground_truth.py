@@ -1,0 +1,153 @@
+"""The boxes of a data set in the size in which the network sees them; no pixels are read for that.
+
+Legend: G ground truths, I ignored regions of an image.
+"""
+import contextlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Optional, Tuple
+
+import mmcv
+import numpy as np
+import torch
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS, TRANSFORMS
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.structures import InstanceData
+
+from .input_geometry import InputGeometry, pipeline_of
+
+
+@dataclass
+class GroundTruth:
+    """The ground truth of one image.
+
+    Attributes:
+        name: the image's file name.
+        ori_shape: (height, width) of the image in the data set.
+        img_shape: (height, width) in which the network sees it.
+        pad_shape: the same after padding.
+        bboxes: (G, 4) xyxy in pixels of the input.
+        labels: (G,) class indices.
+        ignored: (I, 4) crowd regions, xyxy in pixels of the input.
+        index: the image's place in the data set.
+    """
+    name: str
+    ori_shape: Tuple[int, int]
+    img_shape: Tuple[int, int]
+    pad_shape: Tuple[int, int]
+    bboxes: np.ndarray
+    labels: np.ndarray
+    ignored: np.ndarray
+    index: int
+
+    def instances(self) -> InstanceData:
+        """Boxes and labels as assigners take them."""
+        return InstanceData(bboxes=torch.from_numpy(self.bboxes), labels=torch.from_numpy(self.labels))
+
+    def ignored_instances(self) -> InstanceData:
+        """The crowd regions as assigners take them."""
+        return InstanceData(bboxes=torch.from_numpy(self.ignored))
+
+
+def build_dataset(cfg: Config, ann_file: Optional[str] = None, images: str = '') -> BaseDataset:
+    """The data set to look at, without its pipeline.
+
+    Args:
+        cfg: its training data set is taken (wrappers such as RepeatDataset are opened).
+        ann_file: a COCO json with any classes to be taken instead.
+        images: folder of that file's images.
+
+    Raises:
+        FileNotFoundError: there is no such annotation file.
+        ValueError: the file is not COCO's form, or the config's data set is several ones joined.
+    """
+    with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints what it does
+        if ann_file:
+            return CocoDataset(
+                ann_file=ann_file, data_prefix=dict(img=images), pipeline=[],
+                metainfo=dict(classes=_coco_classes(ann_file)))
+        dataset = cfg.train_dataloader.dataset
+        while 'dataset' in dataset:
+            dataset = dataset['dataset']
+        if 'datasets' in dataset:
+            raise ValueError('the config joins several data sets: give the one to look at as a COCO json by --ann')
+        return DATASETS.build({**dataset, 'pipeline': []})
+
+
+def _coco_classes(ann_file: str) -> tuple:
+    if not Path(ann_file).is_file():
+        raise FileNotFoundError(f'no annotation file {ann_file}')
+    with open(ann_file, encoding='utf-8') as file:
+        content = json.load(file)
+    if not isinstance(content, dict) or not {'images', 'annotations', 'categories'} <= set(content):
+        raise ValueError(f'{ann_file} is no COCO json: it lacks "images", "annotations" or "categories"')
+    return tuple(category['name'] for category in content['categories'])
+
+
+def read_ground_truth(dataset: BaseDataset, index: int, geometry: InputGeometry) -> GroundTruth:
+    """The ground truth of one image of a data set."""
+    info = dataset.get_data_info(index)
+    height, width = info['height'], info['width']
+    instances = info['instances']
+    boxes = np.array([i['bbox'] for i in instances], dtype=np.float32).reshape(-1, 4)
+    boxes = geometry.scale_boxes(boxes, height, width)
+    ignored = np.array([bool(i['ignore_flag']) for i in instances], dtype=bool)
+    labels = np.array([i['bbox_label'] for i in instances], dtype=np.int64)
+    img_shape = geometry.input_shape(height, width)
+    return GroundTruth(
+        name=info['img_path'].rsplit('/', 1)[-1],
+        ori_shape=(height, width),
+        img_shape=img_shape,
+        pad_shape=geometry.pad_shape(*img_shape),
+        bboxes=boxes[~ignored],
+        labels=labels[~ignored],
+        ignored=boxes[ignored],
+        index=index)
+
+
+def read_ground_truths(dataset: BaseDataset, geometry: InputGeometry) -> Iterator[GroundTruth]:
+    """The ground truths of all images."""
+    return (read_ground_truth(dataset, index, geometry) for index in range(len(dataset)))
+
+
+def find_image(dataset: BaseDataset, name: str) -> int:
+    """The index of the image of that file name.
+
+    Raises:
+        ValueError: the data set has no such image.
+    """
+    wanted = Path(name).name
+    for index in range(len(dataset)):
+        if Path(dataset.get_data_info(index)['img_path']).name == wanted:
+            return index
+    raise ValueError(f'the annotations have no image {wanted!r}; --index takes 0 to {len(dataset) - 1}')
+
+
+def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None) -> np.ndarray:
+    """The pixels of an image in the size of the network's input, (h, w, 3) uint8 RGB.
+
+    Args:
+        cfg: its training pipeline's first transforms load the image.
+        dataset: the data set.
+        truth: the image.
+        file: a file to read instead.
+
+    Returns:
+        The image; a white one where the file does not exist, since boxes alone tell where positives are.
+    """
+    height, width = truth.img_shape
+    info = dict(dataset.get_data_info(truth.index))
+    if file is not None:
+        info['img_path'] = file
+    try:
+        for transform in pipeline_of(cfg.train_dataloader.dataset):
+            info = TRANSFORMS.build(transform)(info)
+            if 'img' in info:
+                break
+    except FileNotFoundError:
+        return np.full((height, width, 3), 255, dtype=np.uint8)
+    return mmcv.bgr2rgb(mmcv.imresize(info['img'].astype(np.uint8), (width, height)))

@@ -1,0 +1,81 @@
+"""Draws what assigners do on one image: which anchors are positive, for which ground truth, and why.
+
+Saved in DIR are
+  NAME_positives.png    a row an assigner: the positives of all levels and of each level
+  NAME_thresholds.png   for ATSS: the candidates' IoU with mean and mean + std, and the levels chosen
+  NAME_difference.png   for two assigners of the same anchors: where they disagree
+
+NAME is the image's. An image whose file is missing is drawn white: boxes alone decide.
+
+examples:
+  atss-plugin assign atss_r50_fpn_1x.py --assigner ATSS IoU --index 7 --out pictures
+  atss-plugin assign mmdet::retinanet/retinanet_r50_fpn_1x_coco.py --image photo.jpg --ann boxes.json --out pictures
+"""
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from atss_plugin.analysis.assignment import assign_image
+from atss_plugin.analysis.assignment_figure import save_difference, save_positives, save_thresholds
+from atss_plugin.analysis.ground_truth import build_dataset, find_image, read_ground_truth, read_image
+from atss_plugin.analysis.input_geometry import input_geometry
+
+from .definitions import add_definition_arguments, read_definitions
+
+NAME = 'assign'
+HELP = 'draw what assigners do on one image'
+
+
+def add_arguments(parser) -> None:
+    add_definition_arguments(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument('--index', type=int, default=0, metavar='I', help='number of the image in the data set')
+    which.add_argument('--image', metavar='FILE', help='the image itself; its boxes are those of that file name')
+    parser.add_argument('--out', required=True, metavar='DIR', help='where the pictures are saved')
+    parser.add_argument('--outlines', action='store_true', help='outline the positive anchors, not only their centres')
+    parser.add_argument('--json', action='store_true', help='print positives and thresholds of every ground truth')
+
+
+def run(args) -> int:
+    cfg, definitions = read_definitions(args)
+    if args.image and not Path(args.image).is_file():
+        raise FileNotFoundError(f'no image {args.image}')
+    images = str(Path(args.image).parent) if args.image else ''
+    dataset = build_dataset(cfg, args.ann, images)
+    index = find_image(dataset, args.image) if args.image else args.index
+    if not 0 <= index < len(dataset):
+        raise ValueError(f'--index {index}: the data set has the images 0 to {len(dataset) - 1}')
+    truth = read_ground_truth(dataset, index, input_geometry(cfg))
+    assignments = [assign_image(definition, truth) for definition in definitions]
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = draw(assignments, read_image(cfg, dataset, truth, args.image), folder, args.outlines)
+    if args.json:
+        print(json.dumps(dict(image=truth.name, assigners=[a.to_dict() for a in assignments]), indent=1))
+    for path in paths:
+        Console(stderr=True).print(f'saved {path}')
+    return 0
+
+
+def shorten(name: str, length: int = 32) -> str:
+    """A long file name without its middle."""
+    return name if len(name) <= length else f'{name[:length // 2]}…{name[-length // 4:]}'
+
+
+def draw(assignments, image, folder: Path, outlines: bool = False) -> list:
+    """Saves every picture that these assignments allow; returns the files."""
+    truth = assignments[0].truth
+    title = f'{shorten(truth.name)}, {len(truth.bboxes)} ground truths, input {truth.img_shape[1]} × {truth.img_shape[0]}'
+    stem = Path(truth.name).stem
+    paths = [folder / f'{stem}_positives.png']
+    save_positives(assignments, image, title, paths[0], outlines)
+    thresholding = next((a for a in assignments if a.candidates is not None), None)
+    if thresholding:
+        paths.append(folder / f'{stem}_thresholds.png')
+        save_thresholds(thresholding, image, f'{title}: {thresholding.definition.label}', paths[-1])
+    if len(assignments) == 2 and assignments[0].grid.priors.equal(assignments[1].grid.priors):
+        paths.append(folder / f'{stem}_difference.png')
+        labels = [a.definition.label for a in assignments]
+        save_difference(*assignments, image, f'{title}: {labels[0]} and {labels[1]}', paths[-1])
+    return paths

@@ -1,0 +1,128 @@
+"""Counts what assigners do over a whole data set: from boxes and image sizes, without a pixel or a model.
+
+Positives per ground truth by size, aspect ratio and crowdedness, positives per level, ground truths
+without a positive, the thresholds that ATSS computes, and ambiguous anchors: those that more than one
+ground truth would take if it were alone in its image.
+
+examples:
+  atss-plugin stats atss_r50_fpn_1x.py                            the config's own assigner and data
+  atss-plugin stats atss_r50_fpn_1x.py --assigner ATSS IoU SSC --ann instances_train2017.json --out stats
+"""
+import json
+from pathlib import Path
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from atss_plugin.analysis.ground_truth import build_dataset, read_ground_truth
+from atss_plugin.analysis.input_geometry import input_geometry
+from atss_plugin.analysis.statistics import BINS, collect_statistics
+from atss_plugin.analysis.statistics_figure import SHARE_OF_CANDIDATES, save_statistics_figure
+
+from .console import progress_bar, wide_console
+from .definitions import add_definition_arguments, read_definitions
+
+NAME = 'stats'
+HELP = 'count what assigners do over a data set'
+MIN_WIDTH = 130  # characters for four assigners
+
+
+def add_arguments(parser) -> None:
+    add_definition_arguments(parser)
+    parser.add_argument('--out', metavar='DIR', help='save stats.png, stats.md and stats.json there')
+    parser.add_argument('--json', action='store_true', help='print JSON instead of tables')
+    parser.add_argument(
+        '--ambiguity-images', type=int, default=200, metavar='N',
+        help='on how many images to look for ambiguous anchors, which takes an assignment a ground truth '
+        '(default: %(default)s, evenly spread)')
+
+
+def run(args) -> int:
+    cfg, definitions = read_definitions(args)
+    dataset = build_dataset(cfg, args.ann)
+    geometry = input_geometry(cfg)
+    with progress_bar() as bar:
+        truths = list(bar.track((read_ground_truth(dataset, i, geometry) for i in range(len(dataset))),
+                                total=len(dataset), description='reading boxes'))
+        statistics = []
+        for definition in definitions:
+            task = bar.add_task(definition.label, total=len(truths))
+            statistics.append(collect_statistics(
+                definition, truths, args.ambiguity_images, lambda images, task=task: bar.advance(task, images)))
+    title = f'{_source(args, dataset)}: {len(truths)} images, {sum(len(t.bboxes) for t in truths)} ground truths'
+    tables = tabulate(statistics)
+    content = json.dumps(dict(data=title, ambiguity_images=min(args.ambiguity_images, len(truths)),
+                              assigners=[entry.to_dict() for entry in statistics]), indent=1, ensure_ascii=False)
+    if args.json:
+        print(content)
+    else:
+        _print(title, tables)
+    if args.out:
+        folder = Path(args.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'stats.json').write_text(content + '\n', encoding='utf-8')
+        (folder / 'stats.md').write_text(to_markdown(title, tables), encoding='utf-8')
+        save_statistics_figure(statistics, title, folder / 'stats.png', _expected(definitions))
+        Console(stderr=True).print(f'saved stats.png, stats.md and stats.json in {folder}')
+    return 0
+
+
+def _source(args, dataset) -> str:
+    return Path(args.ann).name if args.ann else Path(getattr(dataset, 'ann_file', '') or type(dataset).__name__).name
+
+
+def _expected(definitions) -> float:
+    """The paper's 0.2 kL of the first definition that has a k."""
+    for definition in definitions:
+        if 'ATSS' in type(definition.assigner).__name__:
+            return SHARE_OF_CANDIDATES * definition.assigner.topk * len(definition.levels)
+    return 0
+
+
+def tabulate(statistics) -> dict:
+    """Tables of words by title: totals, and means with the share without a positive in every bin."""
+    overall = [entry.overall() for entry in statistics]
+    labels = [entry.label for entry in statistics]
+    columns = {
+        'positives per ground truth': lambda o: f'{o["positives per ground truth"]:.2f} ± {o["standard deviation"]:.2f}',
+        'without a positive': lambda o: f'{o["without a positive"]:.2%}',
+        'ambiguous anchors': lambda o: f'{o["ambiguous anchors"]:.2%}' if o['ambiguous anchors'] == o[
+            'ambiguous anchors'] else '–',
+        'threshold 10 % / median / 90 %': lambda o: ' / '.join(
+            f'{o[f"threshold {name}"]:.2f}' for name in ('p10', 'median', 'p90')) if 'threshold median' in o else '–',
+    }
+    totals = pd.DataFrame({name: [word(o) for o in overall] for name, word in columns.items()}, index=labels)
+    levels = pd.DataFrame([entry.level_share().map('{:.1%}'.format) for entry in statistics], index=labels)
+    tables = {'Totals': totals, 'Share of the positives on each level': levels.fillna('–')}
+    for grouping, (words, _, _) in BINS.items():
+        bins = {entry.label: entry.by(grouping) for entry in statistics}
+        counts = next(iter(bins.values()))['ground truths'].map('{:d}'.format).rename('ground truths')
+        cells = {label: [_cell(line) for _, line in part.iterrows()] for label, part in bins.items()}
+        table = pd.DataFrame({'ground truths': counts, **cells}, index=counts.index.astype(str))
+        tables[f'Positives per ground truth by {grouping} ({words}): mean ± std (share without any)'] = table
+    return tables
+
+
+def _cell(line: pd.Series) -> str:
+    if not line['ground truths']:
+        return '–'
+    return f'{line["mean"]:.1f} ± {line["std"]:.1f} ({line["unmatched"]:.1%})'
+
+
+def _print(title: str, tables: dict) -> None:
+    console = wide_console(MIN_WIDTH)
+    console.print(f'[bold]{title}[/bold]')
+    for name, table in tables.items():
+        rich_table = RichTable('', *table.columns, title=name, title_justify='left', box=SIMPLE_HEAD)
+        for index, line in table.iterrows():
+            rich_table.add_row(str(index), *line)
+        console.print(rich_table)
+
+
+def to_markdown(title: str, tables: dict) -> str:
+    """The tables as one markdown text."""
+    parts = [f'**{title}**']
+    parts += [f'{name}:\n\n{table.to_markdown(disable_numparse=True)}' for name, table in tables.items()]
+    return '\n\n'.join(parts) + '\n'

@@ -1,0 +1,58 @@
+"""Shows the paper's tables beside what was trained of them.
+
+Every row with its config, status, seed, and AP, AP50, AP75, APs, APm, APl in percent, the paper's and
+those reached in WORK_DIRS. The status of a run is
+
+  not run, running, interrupted, failed
+  trained                the row's experiment, to the end of its schedule
+  trained with changes   with another optimizer, input or batch size
+  smoke-trained          on another data set, with another schedule or model
+
+and only what was trained is compared with the paper.
+
+examples:
+  atss-plugin tables 3 4                          Tables 3 and 4 in the terminal
+  atss-plugin tables --markdown > tables.md       all tables as markdown
+  atss-plugin tables --figures figures            a picture of each table
+"""
+from pathlib import Path
+
+from rich.console import Console
+
+from atss_plugin.experiments import build_report, load_tables, select_tables
+from atss_plugin.experiments.figures import save_figures
+from atss_plugin.experiments.report import report_json, to_markdown, to_terminal
+
+from .console import wide_console
+
+NAME = 'tables'
+HELP = "the paper's tables beside what was trained of them"
+MIN_WIDTH = 180  # characters that the widest table needs
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument('rows', nargs='*', metavar='TABLE|ROW', help='numbers of tables or ids of rows; default: all')
+    parser.add_argument('--work-dirs', default='work_dirs', help='where the runs are (default: %(default)s)')
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument('--markdown', action='store_true', help='print markdown')
+    form.add_argument('--json', action='store_true', help='print JSON, one record a row and run')
+    parser.add_argument('--figures', metavar='DIR', help='save a figure of each table there')
+
+
+def run(args) -> int:
+    tables = select_tables(load_tables(), args.rows)
+    report = build_report(tables, Path(args.work_dirs))
+    if args.figures:
+        for path in save_figures(tables, report, Path(args.figures)):
+            Console(stderr=True).print(f'saved {path}')
+    if args.json:
+        print(report_json(report))
+        return 0
+    console = wide_console(MIN_WIDTH)
+    for table in tables:
+        part = report[report['table'] == table.number].reset_index(drop=True)
+        if args.markdown:
+            print(to_markdown(table, part))
+        else:
+            console.print(to_terminal(table, part))
+    return 0

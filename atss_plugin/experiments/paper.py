@@ -1,0 +1,101 @@
+"""The paper's tables: every row with its config, its settings and its numbers."""
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence
+
+import yaml
+
+from .config_files import config_root
+
+METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
+NOT_SETTINGS = {'id', 'config', 'same_as', *METRICS}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        id: such as ``t4.k9``.
+        table: the number of its table.
+        config: path of its config below the config root.
+        settings: what the table varies, such as ``{'k': 9}``.
+        paper: the paper's numbers in percent, by the names in ``METRICS``.
+        same_as: id of the row that is the very same experiment, if there is one.
+    """
+    id: str
+    table: int
+    config: str
+    settings: Dict[str, Any]
+    paper: Dict[str, float]
+    same_as: Optional[str] = None
+
+    @property
+    def experiment(self) -> str:
+        """Id of the experiment: rows that are the same experiment share it."""
+        return self.same_as or self.id
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the paper."""
+    number: int
+    title: str
+    rows: List[Row]
+
+
+def load_tables(path: Optional[str] = None) -> List[Table]:
+    """Reads ``paper_tables.yml`` (that of the config root if no path is given).
+
+    Raises:
+        ValueError: a row without a config, or one that is the same as a row that does not exist.
+    """
+    path = path or config_root() / 'paper_tables.yml'
+    with open(path, encoding='utf-8') as file:
+        content = yaml.safe_load(file)['tables']
+    tables = [
+        Table(number, table['title'], [_read_row(number, row) for row in table['rows']])
+        for number, table in content.items()
+    ]
+    rows = {row.id: row for table in tables for row in table.rows}
+    for row in rows.values():
+        if row.experiment not in rows:
+            raise ValueError(f'{path}: {row.id} is the same as {row.same_as}, which is no row')
+    return tables
+
+
+def _read_row(number: int, row: dict) -> Row:
+    if 'config' not in row:
+        raise ValueError(f'row {row["id"]} of the paper tables names no config: add `config: ...` to it')
+    return Row(
+        id=row['id'],
+        table=number,
+        config=row['config'],
+        settings={key: value for key, value in row.items() if key not in NOT_SETTINGS},
+        paper={metric: float(row[metric]) for metric in METRICS if metric in row},
+        same_as=row.get('same_as'))
+
+
+def select_tables(tables: List[Table], wanted: Sequence[str]) -> List[Table]:
+    """The tables and rows that are asked for, in the paper's order.
+
+    Args:
+        tables: all tables.
+        wanted: numbers of tables, ids of rows, or ``all``; nothing means all.
+
+    Raises:
+        ValueError: a word is neither a table nor a row.
+    """
+    known = {'all'} | {str(table.number) for table in tables} | {row.id for table in tables for row in table.rows}
+    unknown = [word for word in wanted if word not in known]
+    if unknown:
+        raise ValueError(
+            f'{", ".join(unknown)}: no such table or row; tables are 1 to {tables[-1].number}, rows have ids such '
+            f'as {tables[0].rows[0].id} (`atss-plugin tables` lists them)')
+    words = set(wanted) or {'all'}
+    selected = []
+    for table in tables:
+        whole = words & {'all', str(table.number)}
+        rows = [row for row in table.rows if whole or row.id in words]
+        if rows:
+            selected.append(Table(table.number, table.title, rows))
+    return selected

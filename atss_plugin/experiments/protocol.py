@@ -1,0 +1,93 @@
+"""Whether a run is the row's experiment: the terms that both must share."""
+from typing import Any, Callable, Dict, List
+
+from mmengine.config import Config
+
+# The recipe's global batch size (8 GPUs x 2), where a config states none in ``auto_scale_lr``.
+BATCH_SIZE = 16
+# With one of these a run is a smoke test of the experiment, not the experiment.
+DECISIVE = ('data set', 'schedule', 'model')
+# Where data lie and how they are fetched changes nothing that is learnt.
+PLACE_KEYS = {'data_root', 'backend_args', 'pipeline', 'lazy_init', 'indices', '_scope_'}
+
+
+def _plain(value: Any, without: frozenset = frozenset()) -> Any:
+    """Configs as plain dicts and lists, so that a tuple equals the list it is written as."""
+    if isinstance(value, dict):
+        return {key: _plain(item, without) for key, item in value.items() if key not in without}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, without) for item in value]
+    return value
+
+
+def _dataset(loader: Any) -> Any:
+    return _plain((loader or {}).get('dataset'), frozenset(PLACE_KEYS - {'indices'}))
+
+
+def _evaluator(cfg: Config) -> Any:
+    # The annotation file of an evaluator is an absolute or rooted path: only its name tells the data.
+    evaluator = _plain(cfg.get('val_evaluator') or {})
+    if isinstance(evaluator, dict) and 'ann_file' in evaluator:
+        evaluator['ann_file'] = str(evaluator['ann_file']).rsplit('/', 1)[-1]
+    return _plain(evaluator, frozenset({'backend_args', 'outfile_prefix', 'classwise'}))
+
+
+def _schedule(cfg: Config) -> Any:
+    return [_plain(cfg.get('train_cfg') or {}, frozenset({'val_interval', 'val_begin'})),
+            _plain(cfg.get('param_scheduler'))]
+
+
+def _model(cfg: Config) -> Any:
+    return _plain({key: value for key, value in cfg.model.items() if key != 'data_preprocessor'})
+
+
+def _pipeline(cfg: Config) -> Any:
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    return [_plain(dataset.get('pipeline') or [], frozenset({'backend_args'})),
+            _plain(cfg.model.get('data_preprocessor'))]
+
+
+PARTS: Dict[str, Callable[[Config], Any]] = {
+    'data set': lambda cfg: [_dataset(cfg.get('train_dataloader')), _dataset(cfg.get('val_dataloader')),
+                             _evaluator(cfg)],
+    'schedule': _schedule,
+    'model': _model,
+    'input': _pipeline,
+    'optimizer': lambda cfg: _plain(cfg.get('optim_wrapper')),
+}
+
+
+def base_batch_size(cfg: Config) -> int:
+    """The global batch size that the learning rate of a config is made for."""
+    return (cfg.get('auto_scale_lr') or {}).get('base_batch_size', BATCH_SIZE)
+
+
+def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
+    """In which terms a run differs from the experiment of a row.
+
+    Args:
+        run: the config that was trained, as the work directory holds it.
+        row: the config of the row.
+        processes: number of processes (GPUs) of the run; a batch is shared by all of them.
+
+    Returns:
+        Names of the terms: those in ``PARTS``, and ``'batch size n'``.  Where the data lie, logging,
+        checkpointing and seeds are none.
+    """
+    found = [name for name, part in PARTS.items() if part(run) != part(row)]
+    batch_size = run.train_dataloader.batch_size * processes
+    if batch_size != base_batch_size(row):
+        found.append(f'batch size {batch_size}')
+    return found
+
+
+def same_run(first: Config, second: Config) -> bool:
+    """Whether two configs train the same: all terms, the batch size of a process and the seed are equal."""
+    return (all(part(first) == part(second) for part in PARTS.values())
+            and first.train_dataloader.batch_size == second.train_dataloader.batch_size
+            and seed_of(first) == seed_of(second))
+
+
+def seed_of(cfg: Config) -> Any:
+    """The seed that a config asks for, None where it leaves it to chance."""
+    return (cfg.get('randomness') or {}).get('seed')

@@ -1,0 +1,156 @@
+"""What was run of the tables, beside the paper's numbers: as data, as markdown and for the terminal."""
+import json
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from .config_files import load_config
+from .paper import METRICS, Row, Table
+from .protocol import DECISIVE, differences
+from .run import Run, read_run
+
+TRAINED, CHANGED, SMOKE = 'trained', 'trained with changes', 'smoke-trained'
+LEGEND = 'AP in percent, ours / paper'
+STYLES = {TRAINED: 'bold green', CHANGED: 'yellow', SMOKE: 'yellow', 'running': 'cyan', 'interrupted': 'magenta',
+          'failed': 'red', 'not run': 'dim'}
+
+
+def build_report(tables: List[Table], work_dirs: Path) -> pd.DataFrame:
+    """One line a row and run (rows without a run have one line as well).
+
+    Args:
+        tables: the tables to report on.
+        work_dirs: where ``atss-plugin run`` keeps its runs; ``mim train``'s own ``CONFIG_NAME/`` counts as well.
+
+    Returns:
+        Columns ``table, row, experiment, config, settings, status, changes, seed, progress, length, unit,
+        work_dir``; for each metric m ``paper m`` and ``m``, in percent; and ``difference``, AP less the
+        paper's, for what was trained as the paper says and measured at the end.  Table 8 has none: its
+        numbers are of test-dev, a run's are of val2017.
+    """
+    runs: Dict[str, List[Run]] = {}
+    lines = []
+    for table in tables:
+        for row in table.rows:
+            if row.experiment not in runs:
+                runs[row.experiment] = find_runs(row, Path(work_dirs))
+            lines += [_line(row, run) for run in runs[row.experiment] or [None]]
+    return pd.DataFrame(lines)
+
+
+def find_runs(row: Row, work_dirs: Path) -> List[Run]:
+    """The runs of a row's experiment below ``work_dirs``, by name."""
+    folders = [*sorted((work_dirs / row.experiment).glob('*/')), work_dirs / Path(row.config).stem]
+    runs = [read_run(folder) for folder in folders if folder.is_dir()]
+    return [run for run in runs if run is not None]
+
+
+def _line(row: Row, run: Optional[Run]) -> dict:
+    status, changes = judge(row, run)
+    line = dict(
+        table=row.table, row=row.id, experiment=row.experiment, config=row.config, settings=row.settings,
+        status=status, changes=changes, seed=run and run.seed, progress=run and run.progress,
+        length=run and run.length, unit=run and run.unit, work_dir=run and str(run.work_dir))
+    for metric in METRICS:
+        line[f'paper {metric}'] = row.paper.get(metric)
+        line[metric] = run.metrics.get(metric) if run else None
+    comparable = status == TRAINED and row.table != 8 and run.measured_at == run.length
+    reached = line['AP'] if comparable else None
+    line['difference'] = None if reached is None else reached - row.paper['AP']
+    return line
+
+
+def judge(row: Row, run: Optional[Run]):
+    """The status of a run and in which terms it is not the row's experiment.
+
+    ``trained`` is said of nothing but a finished run that shares all terms with the row's config.
+    """
+    if run is None:
+        return 'not run', []
+    changes = differences(run.config, load_config(row.config), run.processes) if run.config else []
+    if run.state != 'finished':
+        return run.state, changes
+    if not changes:
+        return TRAINED, changes
+    return (SMOKE if set(changes) & set(DECISIVE) else CHANGED), changes
+
+
+def report_json(report: pd.DataFrame) -> str:
+    """The report as a JSON list of lines, missing values null."""
+    records = report.astype(object).where(report.notna(), None).to_dict('records')
+    return json.dumps(records, indent=1, default=float)
+
+
+def present(report: pd.DataFrame) -> pd.DataFrame:
+    """One table's report in words: what a reader sees, all strings."""
+    settings = pd.DataFrame([{key: _setting(value) for key, value in line.items()} for line in report['settings']])
+    columns = {'row': report['row'], **{name: settings[name] for name in settings},
+               'config': report['config'], 'status': [_status(line) for _, line in report.iterrows()],
+               'seed': ['' if pd.isna(seed) else str(int(seed)) for seed in report['seed']]}
+    for metric in METRICS:
+        if report[[f'paper {metric}', metric]].notna().any(axis=None):
+            columns[metric] = [f'{_number(ours)} / {_number(paper)}'
+                               for ours, paper in zip(report[metric], report[f'paper {metric}'])]
+        if metric == 'AP':
+            columns['Δ AP'] = ['' if pd.isna(value) else f'{value:+.1f}' for value in report['difference']]
+    return pd.concat([pd.DataFrame(columns), _means(report, columns)], ignore_index=True).fillna('')
+
+
+def _means(report: pd.DataFrame, columns: dict) -> pd.DataFrame:
+    """A line of mean and standard deviation for each row of which several seeds were trained."""
+    lines = []
+    for row, group in report[report['difference'].notna()].groupby('row', sort=False):
+        if len(group) > 1:
+            reached = f'{group["AP"].mean():.1f} ± {group["AP"].std():.1f}'
+            lines.append({'row': row, 'status': f'mean of {len(group)} seeds',
+                          'AP': f'{reached} / {_number(group["paper AP"].iloc[0])}',
+                          'Δ AP': f'{group["difference"].mean():+.1f}'})
+    return pd.DataFrame(lines, columns=list(columns))
+
+
+def _setting(value) -> str:
+    return {True: '✓', False: '–'}[value] if isinstance(value, bool) else str(value)
+
+
+def _number(value) -> str:
+    return '–' if pd.isna(value) else f'{value:.1f}'
+
+
+def _status(line: pd.Series) -> str:
+    status = line['status']
+    if status in ('not run', 'failed') and not line['progress']:
+        return status
+    if status == TRAINED:
+        detail = f'{line["length"]:.0f} {line["unit"]}s'
+    elif status in (SMOKE, CHANGED):
+        detail = f'{line["length"]:.0f} {line["unit"]}s, other {", ".join(line["changes"])}'
+    else:
+        detail = f'{line["progress"]:.0f} of {line["length"]:.0f} {line["unit"]}s'
+        detail += f', other {", ".join(line["changes"])}' if line['changes'] else ''
+    return f'{status} ({detail})'
+
+
+def to_terminal(table: Table, report: pd.DataFrame) -> RichTable:
+    """One table for the terminal."""
+    words = present(report)
+    rich_table = RichTable(
+        title=f'Table {table.number}. {table.title}', title_justify='left', caption=LEGEND, caption_justify='left',
+        box=SIMPLE_HEAD)
+    for column in words:
+        number = column in METRICS or column in ('seed', 'Δ AP')
+        rich_table.add_column(column, justify='right' if number else 'left', no_wrap=column != 'status')
+    for line in words.to_dict('records'):
+        line['status'] = Text(line['status'], STYLES.get(line['status'].split(' (')[0], ''))
+        rich_table.add_row(*line.values())
+    return rich_table
+
+
+def to_markdown(table: Table, report: pd.DataFrame) -> str:
+    """One table as markdown."""
+    words = present(report)
+    text = words.to_markdown(index=False, disable_numparse=True)
+    return f'### Table {table.number}. {table.title}\n\n{text}\n\n{LEGEND}\n'
