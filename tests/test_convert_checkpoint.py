@@ -115,8 +115,8 @@ def test_golden_outputs(golden_model):
                       ctr=outputs[2][level])
         for key, value in actual.items():
             expected = torch.from_numpy(golden[f'{key}_{level}'])
-            # Relative to the map's largest value: those near 0 are sums of larger ones that cancel. 1e-4 would
-            # not see whether epsilon is folded (up to 4e-5); the golden values are rounded to about 1e-6.
+            # Relative to the map's largest value: those near 0 are sums of larger ones that cancel. 1e-4
+            # would not see whether epsilon is folded (4e-5); the golden values are rounded to about 1e-6.
             torch.testing.assert_close(value, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
@@ -131,7 +131,8 @@ def test_the_folded_batch_norm_is_the_one_without_epsilon():
     value = torch.randn(2, 40, 3, 3)
     per_channel = (weight.double() / variance.double().sqrt(), mean.double(), bias.double())
     scale, mean, bias = (parameter[None, :, None, None] for parameter in per_channel)
-    torch.testing.assert_close(batch_norm(value), (scale * (value - mean) + bias).float(), rtol=1e-5, atol=1e-5)
+    expected = (scale * (value - mean) + bias).float()
+    torch.testing.assert_close(batch_norm(value), expected, rtol=1e-5, atol=1e-5)
 
 
 def deformable_conv_by_loops(value, offset_mask, weight):
@@ -153,7 +154,7 @@ def deformable_conv_by_loops(value, offset_mask, weight):
     return result
 
 
-def test_mmcv_reads_the_27_channels_as_the_authors_order_them():
+def test_mmcv_reads_the_27_channels_in_the_order_we_state():
     torch.manual_seed(0)
     conv = ModulatedDeformConv2dPack(2, 3, 3, padding=1, bias=False)
     nn.init.normal_(conv.conv_offset.weight)

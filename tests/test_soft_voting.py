@@ -33,7 +33,7 @@ def iou(a, b):
 
 
 def vote_by_loops(boxes, scores, labels, iou_thr=0.66, score_thr=0.05):
-    """The recipe in plain loops, one detection at a time; results (score, label, box) in no particular order."""
+    """The recipe in plain loops, one detection at a time; (score, label, x1, y1, x2, y2), not sorted."""
     results = []
     for label in set(labels):
         remaining = [i for i in range(len(scores)) if labels[i] == label]
@@ -164,9 +164,9 @@ def views_of(image):
     """What the config's pipeline makes of an image (H, W, 3): the batch that reaches the TTA model."""
     init_default_scope('mmdet')
     transform = TRANSFORMS.build(Config.fromfile(CONFIG).tta_pipeline[1])
-    views = transform(dict(img=image, img_id=1, img_path='', ori_shape=image.shape[:2], img_shape=image.shape[:2]))
-    return dict(
-        inputs=[[image] for image in views['inputs']], data_samples=[[sample] for sample in views['data_samples']])
+    shape = image.shape[:2]
+    views = transform(dict(img=image, img_id=1, img_path='', ori_shape=shape, img_shape=shape))
+    return {key: [[view] for view in views[key]] for key in ('inputs', 'data_samples')}
 
 
 def build_tta(detect):

@@ -1,5 +1,5 @@
 # Table 8, row "ResNeXt-101-64x4d-DCN", paper AP 47.7 (test-dev)
-# Weights and mean as its parent; the deformable convs start as the pretrained 3x3 ones, with zero offsets.
+# Weights and mean: its parent's; deformable convs take the 3x3 weights, offset 0, modulation 0.5.
 _base_ = './atss_x101_64x4d_fpn_2x.py'
 model = dict(
     backbone=dict(
