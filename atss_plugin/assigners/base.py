@@ -83,6 +83,14 @@ class BatchAssignment(NamedTuple):
     gt_bboxes: Tensor
 
 
+class Assignment(AssignResult):
+    """mmdet's result, which says so when a head looks for something that only the assigner made for that head gives."""
+
+    def __getattr__(self, name: str):
+        raise AttributeError(f'the head reads {name!r} from the result of its assigner; the assigners of atss_plugin '
+                             'do not compute it, so this head works with its own assigner only')
+
+
 class PyramidAssigner(BaseAssigner):
     """Base of the assigners of this package; a subclass says in ``match`` what makes a prior positive.
 
@@ -119,19 +127,21 @@ class PyramidAssigner(BaseAssigner):
             AssignResult: mmdet's, with ``gt_inds``, ``max_overlaps`` and ``labels`` of shape (N,).
 
         Raises:
-            ValueError: priors or boxes of a wrong shape, boxes that are NaN or infinite, level sizes that do not fit.
+            ValueError: priors or boxes of a wrong shape, boxes that are NaN or infinite, level sizes that do not fit,
+                or a head that needs an assigner of its own.
         """
-        names = ['gt_instances', 'gt_instances_ignore']
-        if args and not isinstance(args[0], InstanceData) or len(args) > 2:
-            names.insert(0, 'num_level_priors')
-        kwargs.update(zip(names, args))
+        check_fields(pred_instances)
+        # what else a head passes by position (img_meta, strides ...) is no InstanceData
+        if args and not isinstance(args[0], InstanceData):
+            kwargs['num_level_priors'] = args[0]
+        kwargs.update(zip(('gt_instances', 'gt_instances_ignore'), (a for a in args if isinstance(a, InstanceData))))
         if kwargs.get('gt_instances') is None:
             raise TypeError('assign() needs gt_instances, an InstanceData with bboxes and labels')
         ignore = kwargs.get('gt_instances_ignore')
         batch = self.assign_batch(
             get_box_tensor(pred_instances.priors), kwargs.get('num_level_priors'), [kwargs['gt_instances']],
             None if ignore is None else [ignore], pred_instances)
-        return AssignResult(
+        return Assignment(
             len(batch.gt_bboxes) - 1, batch.gt_inds[0], batch.max_overlaps[0], labels=batch.labels[0])
 
     @torch.no_grad()
@@ -216,6 +226,24 @@ class PyramidAssigner(BaseAssigner):
     def pair_overlaps(self, priors: Tensor, boxes: Tensor, mode: str = 'iou') -> Tensor:
         """IoU of priors (P, 4) and boxes (P, 4), one by one: (P,)."""
         return self.iou_calculator(priors, boxes, mode=mode, is_aligned=True)
+
+
+# What pred_instances hold in heads whose targets are tied to one assigner.
+FOREIGN_FIELDS = {
+    'decoder_priors': "YOLOF's head reads its positive pairs from mmdet's UniformAssigner: keep that one",
+    'responsible_flags': "YOLOv3's box coder can only encode a box whose centre lies in the cell of its anchor: keep "
+                         "mmdet's GridAssigner",
+}
+
+
+def check_fields(pred_instances: InstanceData) -> None:
+    """Raise a ValueError for a head that cannot be served."""
+    if 'priors' not in pred_instances:
+        raise ValueError('pred_instances have no priors, so there are no anchor boxes to assign: heads that match '
+                         "queries (the DETR family) need mmdet's HungarianAssigner")
+    for field in FOREIGN_FIELDS:
+        if field in pred_instances:
+            raise ValueError(FOREIGN_FIELDS[field])
 
 
 def at_least_float32(boxes: Tensor) -> Tensor:

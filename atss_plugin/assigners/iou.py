@@ -11,6 +11,7 @@ from torch import Tensor
 from ..registry import TASK_UTILS
 from .base import Claims, GroundTruths, Match, PyramidAssigner
 from .geometry import anchor_points, chunks, compact, inside
+from .pyramid import check_boxes
 
 
 class _Best(NamedTuple):
@@ -56,6 +57,8 @@ class IoUAssigner(PyramidAssigner):
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
         """Compare every prior with every ground truth of each image."""
+        if priors.device.type == 'cpu':  # elsewhere asking would make the host wait
+            check_boxes(priors)
         start, best = 0, []
         for count in gts.counts:
             best.append(self._best_of_image(priors, gts.boxes[start:start + count], start))

@@ -42,7 +42,8 @@ def infer_num_level_priors(priors: Tensor) -> List[int]:
         levels = _levels_by_shape(points, shapes)
     if len(levels) > MAX_LEVELS:
         raise ValueError(f'cannot infer the pyramid levels of {len(priors)} priors: they are no stack of row-by-row '
-                         'grids.  Pass num_level_priors=[...] to assign()')
+                         'grids. Pass num_level_priors=[...] to assign(); for proposals or refined boxes (R-CNN, '
+                         'second stages) use IoUAssigner or TopKIoUAssigner, which need no levels')
     return levels
 
 

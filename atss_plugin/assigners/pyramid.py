@@ -64,8 +64,7 @@ class Pyramid:
                  num_level_priors: Optional[Sequence[int]] = None,
                  anchors_per_location: Optional[int] = None,
                  use_lattice: bool = True) -> None:
-        if not bool(priors.isfinite().all()):
-            raise ValueError('priors contain NaN or infinite coordinates; check the anchor generator')
+        check_boxes(priors)
         self.priors = priors
         if num_level_priors is None:
             num_level_priors = infer_num_level_priors(priors)
@@ -110,6 +109,16 @@ class Pyramid:
         for part in chunks(len(low), len(points)):
             x, y = (points[:, axis].expand(1, 1, -1) for axis in (0, 1))
             yield Window(gts[part], x, y, cell, priors)
+
+
+def check_boxes(priors: Tensor) -> None:
+    """Raise a ValueError unless the priors (N, 4) are finite boxes xyxy."""
+    if not bool(priors.isfinite().all()):
+        raise ValueError('priors contain NaN or infinite coordinates; check the anchor generator')
+    if bool((priors[:, 2:] < priors[:, :2]).any()):
+        raise ValueError('priors must be boxes xyxy with x1 <= x2 and y1 <= y2; points with strides '
+                         '(MlvlPointGenerator: YOLOX, RTMDet) are none. Use a head with an AnchorGenerator, such as '
+                         'atss_plugin.FCOSHead')
 
 
 class PyramidCache:

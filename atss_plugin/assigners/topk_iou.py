@@ -12,6 +12,7 @@ from ..registry import TASK_UTILS
 from .atss import check_at_least
 from .base import Claims, GroundTruths, Match, PyramidAssigner
 from .geometry import anchor_points, box_centers, chunks, compact, inside, precise, smallest
+from .pyramid import check_boxes
 
 
 @TASK_UTILS.register_module()
@@ -41,6 +42,8 @@ class TopKIoUAssigner(PyramidAssigner):
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
         """Rank all priors for every ground truth, some ground truths at a time."""
+        if priors.device.type == 'cpu':  # elsewhere asking would make the host wait
+            check_boxes(priors)
         points, centers = anchor_points(priors), box_centers(gts.boxes)
         farthest = self._farthest(points, centers, gts)[gts.image]
         order = torch.arange(len(priors), dtype=points.dtype, device=priors.device)
