@@ -224,7 +224,9 @@ class OneStageHead(BaseDenseHead):
         return losses
 
     def _loss_cls(self, logits: Tensor, target, positive: Tensor, num_pos: Tensor) -> Tensor:
-        divisor = num_pos + len(logits) if self.count_images else num_pos.clamp(min=1)
+        divisor = num_pos.clamp(min=1)
+        if self.count_images:
+            divisor = num_pos + reduce_mean(torch.full_like(num_pos, len(logits)))
         labels = torch.where(positive, target.labels.flatten(), self.num_classes)
         not_ignored = (target.gt_inds >= 0).flatten().float()
         return self.loss_cls(logits.flatten(0, 1), labels, not_ignored, avg_factor=divisor)

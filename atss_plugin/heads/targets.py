@@ -40,8 +40,12 @@ def rows_to_visit(positive: Tensor) -> Union[Tensor, slice]:
     """The rows of a flat batch that the box losses look at: the positives.
 
     On an accelerator counting them would make the host wait, and all rows are looked at, the others with weight 0.
+    Without a positive one row is looked at, so that all parameters have a gradient: mmdet's IoU of no boxes has none.
     """
-    return positive.nonzero().squeeze(1) if positive.device.type == 'cpu' else slice(None)
+    if positive.device.type != 'cpu':
+        return slice(None)
+    rows = positive.nonzero().squeeze(1)
+    return rows if len(rows) else slice(0, 1)
 
 
 def centerness_targets(priors: Tensor, boxes: Tensor) -> Tensor:
