@@ -1,0 +1,1 @@
+"""Benchmarks against mmdet: ``make bench``, or ``python -m benchmarks --help``."""

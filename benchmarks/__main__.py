@@ -1,0 +1,63 @@
+"""Run all cases and print a table: ``python -m benchmarks [--coco FILE] [--crowd FILE] [--json FILE]``."""
+import argparse
+import json
+
+import torch
+from mmdet import __version__ as mmdet_version
+from mmdet.utils import register_all_modules
+from rich.console import Console
+from rich.table import Table
+
+from .cases import all_cases
+from .measure import compare, peak_memory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog='python -m benchmarks', description=__doc__)
+    parser.add_argument('--coco', help='COCO annotation file: adds a batch of its images')
+    parser.add_argument('--crowd', help='COCO annotation file: adds its most crowded image')
+    parser.add_argument('--only', default='', help='run the cases whose name contains this')
+    parser.add_argument('--seconds', type=float, default=4.0, help='time for each case (default: 4)')
+    parser.add_argument('--threads', type=int, default=2, help='threads of PyTorch (default: 2)')
+    parser.add_argument('--json', help='also write the figures to this file')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    register_all_modules()
+    rows = []
+    for case in all_cases(args.coco, args.crowd):
+        if args.only in case.name:
+            rows.append(run(case, args.seconds))
+            Console(stderr=True).print(f"{case.name}: {rows[-1]['ratio']:.1f}x")
+    show(rows, args.threads)
+    if args.json:
+        with open(args.json, 'w') as file:
+            json.dump(rows, file, indent=1)
+
+
+def run(case, seconds: float) -> dict:
+    """Check that both agree, then measure."""
+    case.agree(case.ours(), case.peer())
+    result = compare(case.ours, case.peer, seconds)
+    row = dict(case=case.name, goal=case.goal, **result._asdict())
+    if case.memory:
+        row.update(ours_bytes=peak_memory(case.ours), peer_bytes=peak_memory(case.peer))
+    return row
+
+
+def show(rows, threads: int) -> None:
+    table = Table(title=f'Against mmdet {mmdet_version}, torch {torch.__version__}, {threads} threads; results equal')
+    for column in ('case', 'ours', 'mmdet', 'faster', 'lowest - highest', 'goal', 'memory: ours', 'mmdet', 'less'):
+        table.add_column(column, justify='left' if column == 'case' else 'right')
+    for row in rows:
+        memory = ('', '', '')
+        if 'ours_bytes' in row:
+            ours, peer = row['ours_bytes'], row['peer_bytes']
+            memory = (f'{ours / 2**20:.1f} MiB', f'{peer / 2**20:.1f} MiB', f'{peer / ours:.0f}x')
+        table.add_row(row['case'], f"{row['ours'] * 1e3:.2f} ms", f"{row['peer'] * 1e3:.1f} ms", f"{row['ratio']:.1f}x",
+                      f"{row['low']:.1f} - {row['high']:.1f}", f"{row['goal']:g}x" if row['goal'] else '', *memory)
+    Console(width=150).print(table)
+
+
+if __name__ == '__main__':
+    main()
