@@ -2,6 +2,7 @@
 
 Legend: G ground truths, N priors, L levels.
 """
+import textwrap
 from pathlib import Path
 from typing import List, Sequence
 
@@ -18,6 +19,7 @@ MANY_BOXES = 30  # above so many, their outlines get thin
 FADE = 0.6  # how far the photo is faded to white, so that colours are seen before it
 PANEL = 3.7  # inches of the longer side of a picture
 DOT = (1.5, 4.4)  # smallest and largest diameter of a dot, points
+TITLE_CHARACTERS = 9  # an inch of figure
 LEGEND_WIDTH = 3.4  # inches of an entry
 SPREAD = 6  # ground truths in the picture of thresholds, from the smallest to the largest
 LEVEL_COLORS = ('#440154', '#3B528B', '#21918C', '#5EC962', '#C9B800', '#E69F00', '#D55E00')
@@ -80,11 +82,12 @@ def _finish(fig, title: str, handles: Sequence, path: Path) -> None:
     inch, width = 1 / fig.get_figheight(), fig.get_figwidth()
     columns = max(1, min(len(handles), int(width / LEGEND_WIDTH)))
     legend_rows = -(-len(handles) // columns)
-    fig.suptitle(title, x=0.01, y=1 - 0.05 * inch, ha='left', va='top', fontsize=10.5, fontweight='bold')
+    lines = textwrap.wrap(title, int(width * TITLE_CHARACTERS))
+    fig.suptitle('\n'.join(lines), x=0.01, y=1 - 0.05 * inch, ha='left', va='top', fontsize=10.5, fontweight='bold')
     fig.legend(handles=handles, loc='lower left', bbox_to_anchor=(0.005, 0), ncols=columns, handletextpad=0.4,
                borderpad=0.1)
     fig.subplots_adjust(left=0.35 / width, right=0.997, bottom=(0.08 + 0.18 * legend_rows) * inch,
-                        top=1 - 0.47 * inch, wspace=0.02, hspace=0.09)
+                        top=1 - (0.29 + 0.18 * len(lines)) * inch, wspace=0.02, hspace=0.09)
     fig.savefig(path)
 
 
@@ -162,8 +165,8 @@ def _name_row(panel, assignment: Assignment) -> None:
     panel.annotate(assignment.definition.label, (0, 0.5), (-9, 0), xycoords='axes fraction',
                    textcoords='offset points', rotation=90, ha='right', va='center', fontweight='bold')
     if unmatched:
-        text = f'{unmatched} of {len(assignment.counts)} boxes without'
-        panel.annotate(text, (1, 1), (0, 3), xycoords='axes fraction', textcoords='offset points', ha='right',
+        text = f'{unmatched} of {len(assignment.counts)} boxes unmatched'
+        panel.annotate(text, (1, 1), (-4, 4), xycoords='axes fraction', textcoords='offset points', ha='right',
                        color=ALARM, fontsize=8.5)
 
 

@@ -72,6 +72,13 @@ class SampleDefinition:
         strides = [stride[0] for stride in self.prior_generator.strides]
         return [f'P{int(math.log2(s))}' if math.log2(s).is_integer() else f'stride {s}' for s in strides]
 
+    @property
+    def note(self) -> str:
+        """What a reader of the candidates has to know."""
+        if not isinstance(self.assigner, mmdet_assigners.ATSSAssigner):
+            return ''
+        return f'candidates found by atss_plugin.ATSSAssigner, {self.assigner.topk} anchors a level'
+
     def _grid(self, pad_shape: Tuple[int, int]) -> PriorGrid:
         sizes = [(math.ceil(pad_shape[0] / stride[1]), math.ceil(pad_shape[1] / stride[0]))
                  for stride in self.prior_generator.strides]
@@ -128,24 +135,39 @@ class SampleDefinition:
 def definition_of_config(cfg: Config, label: Optional[str] = None) -> SampleDefinition:
     """The sample definition of a config's dense head: ``bbox_head``, or ``rpn_head`` of two-stage detectors.
 
+    Args:
+        cfg: the config.
+        label: is added to the name, to tell configs apart.
+
     Raises:
         ValueError: the head has no assigner, or one that needs a model's predictions.
     """
-    head, name, assigner_cfg = build_head(cfg)
+    head, assigner_cfg = build_head(cfg)
+    if getattr(head, 'assigner', None) is not None:
+        name = describe(head.assigner, assigner_cfg)
+        label = f'{name} [{label}]' if label else name
+    return definition_of_head(head, label or '')
+
+
+def definition_of_head(head: Any, label: str) -> SampleDefinition:
+    """The sample definition of a head that is built.
+
+    Raises:
+        ValueError: as :func:`definition_of_config`.
+    """
     if getattr(head, 'assigner', None) is None:
         raise ValueError(
-            f'{name} of this config, {type(head).__name__}, has no assigner: it computes its targets by itself. '
+            f'{type(head).__name__} has no assigner: it computes its targets by itself. '
             'Choose a config whose head has one (configs/table1/fcos.py is FCOS with an assigner)')
     check_decidable(head.assigner)
-    train_cfg = head.train_cfg or {}
     # our heads train on all priors, mmdet's on those within the allowed border
-    border = -1 if type(head).__module__.startswith('atss_plugin') else train_cfg.get('allowed_border', -1)
-    label = f'{describe(head.assigner, assigner_cfg)}{f" [{label}]" if label else ""}'
+    ours = type(head).__module__.startswith('atss_plugin')
+    border = -1 if ours else (head.train_cfg or {}).get('allowed_border', -1)
     return SampleDefinition(label, head.prior_generator, head.assigner, border)
 
 
 def build_head(cfg: Config):
-    """The dense head of a config, without backbone and weights; its name in the config; its assigner's config."""
+    """The dense head of a config, without backbone and weights, and the config of its assigner."""
     model = cfg.model
     name = next((name for name in ('rpn_head', 'bbox_head') if isinstance(model.get(name), dict)), None)
     if name is None:
@@ -156,16 +178,16 @@ def build_head(cfg: Config):
     if name == 'rpn_head':
         head_cfg['num_classes'] = 1
     assigner_cfg = train_cfg.get('initial_assigner') or train_cfg.get('assigner') or {}
-    return MODELS.build(head_cfg), name, assigner_cfg
+    return MODELS.build(head_cfg), assigner_cfg
 
 
-def definition_of_name(text: str, base: SampleDefinition) -> SampleDefinition:
-    """A named assigner on the priors of another definition.
+def definition_of_name(text: str, prior_generator: Any) -> SampleDefinition:
+    """A named assigner on the priors of a generator.
 
     Args:
         text: a name of ``NAMES`` or a scoped type, with options if wanted: ``ATSS:topk=15``,
             ``mmdet.MaxIoUAssigner:pos_iou_thr=0.5,neg_iou_thr=0.4``.
-        base: whose priors are taken.
+        prior_generator: mmdet's prior generator.
 
     Raises:
         ValueError: an unknown name or option.
@@ -177,7 +199,7 @@ def definition_of_name(text: str, base: SampleDefinition) -> SampleDefinition:
     except TypeError as error:  # an option too many, or one missing
         raise ValueError(f'--assigner {text}: {error}') from error
     check_decidable(assigner)
-    return SampleDefinition(describe(assigner, cfg), base.prior_generator, assigner)
+    return SampleDefinition(describe(assigner, cfg), prior_generator, assigner)
 
 
 def _scoped_type(name: str) -> str:

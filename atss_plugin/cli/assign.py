@@ -73,7 +73,8 @@ def draw(assignments, image, folder: Path, outlines: bool = False) -> list:
     thresholding = next((a for a in assignments if a.candidates is not None), None)
     if thresholding:
         paths.append(folder / f'{stem}_thresholds.png')
-        save_thresholds(thresholding, image, f'{title}: {thresholding.definition.label}', paths[-1])
+        parts = (f'{title}: {thresholding.definition.label}', thresholding.definition.note)
+        save_thresholds(thresholding, image, ', '.join(filter(None, parts)), paths[-1])
     if len(assignments) == 2 and assignments[0].grid.priors.equal(assignments[1].grid.priors):
         paths.append(folder / f'{stem}_difference.png')
         labels = [a.definition.label for a in assignments]

@@ -1,10 +1,10 @@
 """The arguments CONFIG and --assigner that `assign` and `stats` share."""
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from mmengine.config import Config
 
-from atss_plugin.analysis.sample_definition import (NAMES, SampleDefinition, definition_of_config,
+from atss_plugin.analysis.sample_definition import (NAMES, SampleDefinition, build_head, definition_of_config,
                                                     definition_of_name)
 from atss_plugin.experiments import load_config
 from atss_plugin.experiments.job import parse_cfg_options
@@ -24,19 +24,16 @@ def add_definition_arguments(parser) -> None:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to the config')
 
 
-def read_definitions(args) -> (Config, List[SampleDefinition]):
+def read_definitions(args) -> Tuple[Config, List[SampleDefinition]]:
     """The config and the sample definitions to compare."""
     cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
-    own = definition_of_config(cfg)
-    definitions = [_definition(word, own) for word in args.assigner]
-    for name in ('backbone', 'neck'):  # nothing of them is looked at
-        cfg.model.pop(name, None)
+    definitions = [_definition(word, cfg) for word in args.assigner]
     return cfg, definitions
 
 
-def _definition(word: str, own: SampleDefinition) -> SampleDefinition:
+def _definition(word: str, cfg: Config) -> SampleDefinition:
     if word == OWN:
-        return own
+        return definition_of_config(cfg)
     if word.endswith('.py'):
         return definition_of_config(load_config(word), label=Path(word).stem)
-    return definition_of_name(word, own)
+    return definition_of_name(word, build_head(cfg)[0].prior_generator)

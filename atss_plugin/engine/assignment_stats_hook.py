@@ -1,0 +1,79 @@
+"""What the assigner does during training, written beside the losses.
+
+Legend: B images, G ground truths of all of them, L levels.
+"""
+from typing import Optional, Sequence
+
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from atss_plugin.analysis.ground_truth import GroundTruth
+from atss_plugin.analysis.sample_definition import SampleDefinition, definition_of_head
+from atss_plugin.analysis.statistics import count_positives
+from atss_plugin.registry import HOOKS
+
+
+@HOOKS.register_module()
+class AssignmentStatsHook(Hook):
+    """Assigns a training batch once more every ``interval`` iterations and logs what came out.
+
+    Written to mmengine's visualisation backends, as ``train/assignment/...``: ``positives_per_gt``, the same of
+    each level (``positives_per_gt_P3`` ...), and ``unmatched``, the share of ground truths without a positive.
+    The second assignment runs on the CPU and changes nothing in the training.  One line turns it on::
+
+        custom_hooks = [dict(type='atss_plugin.AssignmentStatsHook')]
+
+    Args:
+        interval: iterations between two measurements; those of the logger's interval are shown.
+
+    Raises:
+        ValueError: ``interval`` < 1; at the start of the training, a model whose head has no assigner that
+            decides by anchors and boxes alone.
+    """
+    # before the logger, which is BELOW_NORMAL
+    priority = 'NORMAL'
+
+    def __init__(self, interval: int = 50) -> None:
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1 iteration, not {interval}')
+        self.interval = interval
+        self.definition: Optional[SampleDefinition] = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Finds the head's assigner and anchors."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        head = getattr(model, 'rpn_head', None) or getattr(model, 'bbox_head', None)
+        self.definition = definition_of_head(head, type(head).__name__)
+        self.divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Measures every ``interval`` iterations."""
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        truths = self._ground_truths(data_batch)
+        counts = count_positives(
+            self.definition.assign(truths).cpu(), [len(truth.bboxes) for truth in truths],
+            self.definition.grid(truths[0].pad_shape)).float()
+        if not len(counts):
+            return
+        positives = counts.sum(1)
+        record = {'positives_per_gt': positives.mean(), 'unmatched': (positives == 0).float().mean()}
+        record.update({f'positives_per_gt_{name}': counts[:, level].mean()
+                       for level, name in enumerate(self.definition.levels)})
+        for name, value in record.items():
+            runner.message_hub.update_scalar(f'train/assignment/{name}', value.item())
+
+    def _ground_truths(self, data_batch: dict) -> Sequence[GroundTruth]:
+        """The batch as the loader gave it: images (3, h, w) of any size, not yet padded to one."""
+        shapes = [tuple(image.shape[-2:]) for image in data_batch['inputs']]
+        padded = tuple(-(-max(sides) // self.divisor) * self.divisor for sides in zip(*shapes))
+        truths = []
+        for index, (shape, sample) in enumerate(zip(shapes, data_batch['data_samples'])):
+            instances, ignored = sample.gt_instances, sample.get('ignored_instances')
+            boxes = get_box_tensor(instances.bboxes).cpu().numpy()
+            crowds = boxes[:0] if ignored is None else get_box_tensor(ignored.bboxes).cpu().numpy()
+            truths.append(GroundTruth('', shape, shape, padded, boxes, instances.labels.cpu().numpy(), crowds, index))
+        return truths
