@@ -9,13 +9,12 @@ examples:
 import json
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table as RichTable
 
 from atss_plugin.analysis.complexity import complexity
 from atss_plugin.experiments import load_config
 from atss_plugin.experiments.job import parse_cfg_options
-
-from .console import wide_console
 
 NAME = 'flops'
 HELP = 'count parameters and FLOPs'
@@ -39,9 +38,10 @@ def run(args) -> int:
         counts = {part: dict(parameters=parameters, flops=flops) for part, (parameters, flops) in parts.items()}
         print(json.dumps(dict(config=args.config, shape=args.shape, **counts), indent=1))
         return 0
-    table = RichTable('', 'parameters', 'FLOPs', box=SIMPLE_HEAD, title_justify='left',
-                      title=f'{args.config} at {args.shape[0]} × {args.shape[1]}')
+    console = Console()
+    console.print(f'{args.config} at {args.shape[0]} × {args.shape[1]}')
+    table = RichTable('', 'parameters', 'FLOPs', box=SIMPLE_HEAD)
     for part, (parameters, flops) in parts.items():
         table.add_row(part, f'{parameters / 1e6:.2f} M', f'{flops / 1e9:.1f} G', style='bold' if part == 'model' else '')
-    wide_console(100).print(table)
+    console.print(table)
     return 0
