@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .base import Claims, GroundTruths, Match, PyramidAssigner
-from .geometry import box_areas, box_centers, compact, inside, precise
+from .geometry import box_areas, box_centers, compact, inside, precise, smallest
 
 
 class Candidates(NamedTuple):
@@ -19,7 +19,8 @@ class Candidates(NamedTuple):
     Attributes:
         index (Tensor): (G, M) prior indices of the candidates of all levels.
         mask (Tensor): (G, M) bool, which exist: a level may have fewer than k locations.
-        iou (Tensor): (G, M) IoU with the ground truth (with ``alpha``: the cost that takes its place), 0 if masked out.
+        iou (Tensor): (G, M) IoU with the ground truth (with ``alpha``: the cost that takes its place), 0 if masked
+            out.
         level (Tensor): (M,) the pyramid level of each column.
         mean (Tensor): (G,) of the IoU.
         std (Tensor): (G,) of the IoU, with n - 1; 0 for a single candidate.
@@ -38,19 +39,20 @@ class Candidates(NamedTuple):
 class ATSSAssigner(PyramidAssigner):
     """Adaptive Training Sample Selection, https://arxiv.org/abs/1912.02424, Algorithm 1.
 
-    Unlike mmdet's assigner of the same name, ``topk`` counts locations: with A anchors a location, k x A anchors of each
-    level are candidates.
+    Unlike mmdet's assigner of the same name, ``topk`` counts locations: with A anchors a location, k x A anchors of
+    each level are candidates.
 
     Args:
         topk (int): k, the candidate locations on each pyramid level. Defaults to 9, the paper's.
         anchors_per_location (int, optional): A. Found from the priors by default; 1 takes k anchors as mmdet does.
         iou_calculator (dict): config of the IoU calculator, which has to do aligned pairs (``is_aligned=True``).
         ignore_iof_thr (float): see :class:`PyramidAssigner`. Defaults to -1, off.
-        alpha (float, optional): if given, ``sigmoid(score)^(1 - alpha) * IoU(prediction)^alpha`` takes the place of the IoU, as
-            DDOD does (https://arxiv.org/abs/2107.02963); the head has to pass ``scores`` and ``bboxes``.
-        min_positives (int): a ground truth with fewer positives gets its next best candidates up to this number, those whose
-            centre is inside it first, by IoU; only candidates that overlap it, and not those that a ground truth of higher
-            IoU claims. Beyond the paper, where a tiny object may stay without a positive. Defaults to 0, off.
+        alpha (float, optional): if given, ``sigmoid(score)^(1 - alpha) * IoU(prediction)^alpha`` takes the place of
+            the IoU, as DDOD does (https://arxiv.org/abs/2107.02963); the head has to pass ``scores`` and ``bboxes``.
+        min_positives (int): a ground truth with fewer positives gets its next best candidates up to this number,
+            those whose centre is inside it first, by IoU; only candidates that overlap it, and not those that a
+            ground truth of higher IoU claims. Beyond the paper, where a tiny object may stay without a positive.
+            Defaults to 0, off.
 
     Raises:
         ValueError: ``topk`` < 1, ``anchors_per_location`` < 1 or ``min_positives`` < 0.
@@ -100,8 +102,8 @@ class ATSSAssigner(PyramidAssigner):
         if self.alpha is None:
             return self.pair_overlaps(priors[prior], boxes[gt])
         if predictions is None or 'scores' not in predictions or 'bboxes' not in predictions:
-            raise ValueError(f'alpha={self.alpha} needs scores and bboxes in pred_instances, which this head does not '
-                             'pass; use alpha=None, or a head such as DDODHead')
+            raise ValueError(f'alpha={self.alpha} needs scores and bboxes in pred_instances, which this head does '
+                             'not pass; use alpha=None, or a head such as DDODHead')
         score = predictions.scores[prior, labels[gt]].sigmoid()
         overlap = self.pair_overlaps(predictions.bboxes[prior].to(boxes.dtype), boxes[gt])
         return score.to(overlap.dtype)**(1 - self.alpha) * overlap**self.alpha
@@ -120,14 +122,15 @@ class ATSSAssigner(PyramidAssigner):
         if self.min_positives == 0:
             # "limit the positive samples' center to the ground-truth box"
             mask = mask & inside(box_centers(priors[prior]), gts.boxes[gt])
-        # "If an anchor box is assigned to multiple ground-truth boxes, the one with the highest IoU will be selected."
+        # "If an anchor box is assigned to multiple ground-truth boxes, the one with the highest IoU will be
+        # selected."
         return self.settle(Claims(mask, prior, gt, iou), iou, len(priors), gts)
 
     def _top_up(self, positive: Tensor, c: Candidates, is_inside: Tensor, boxes: Tensor) -> Tensor:
-        """``positive`` (G, M) with the next best candidates of ground truths that have fewer than ``min_positives``."""
+        """``positive`` (G, M) and the next best candidates of ground truths with fewer than ``min_positives``."""
         eligible = c.mask & (c.iou > 0) & (box_areas(boxes) > 0)[:, None]
         rank = c.iou + 2.0 * is_inside + 4.0 * positive  # positives first, then inside, then by IoU
-        best = rank.masked_fill(~eligible, -1).topk(min(self.min_positives, rank.size(1)), dim=1).indices
+        best = smallest(-rank.masked_fill(~eligible, -1), precise(c.index), self.min_positives, dim=1)
         chosen = torch.zeros_like(positive).scatter_(1, best, True)
         return positive | (chosen & eligible)
 

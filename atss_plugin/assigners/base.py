@@ -71,8 +71,8 @@ class BatchAssignment(NamedTuple):
     Attributes:
         gt_inds (Tensor): (B, N) int64: 0 background, -1 ignored, i + 1 for ground truth i of the image.
         labels (Tensor): (B, N) int64, -1 where not positive.
-        max_overlaps (Tensor): (B, N) float, IoU with the assigned ground truth, 0 where not positive (IoUAssigner: the
-            highest IoU with any).
+        max_overlaps (Tensor): (B, N) float, IoU with the assigned ground truth, 0 where not positive (IoUAssigner:
+            the highest IoU with any).
         gt_rows (Tensor): (B, N) int64, row in ``gt_bboxes``; the last row, of zeros, where not positive.
         gt_bboxes (Tensor): (G + 1, 4) the boxes of the batch and a row of zeros.
     """
@@ -84,7 +84,8 @@ class BatchAssignment(NamedTuple):
 
 
 class Assignment(AssignResult):
-    """mmdet's result, which says so when a head looks for something that only the assigner made for that head gives."""
+    """mmdet's result, which says so when a head looks for something that only the assigner made for that head
+    gives."""
 
     def __getattr__(self, name: str):
         raise AttributeError(f'the head reads {name!r} from the result of its assigner; the assigners of atss_plugin '
@@ -158,7 +159,8 @@ class PyramidAssigner(BaseAssigner):
             num_level_priors (list[int], optional): the priors of each level; inferred from the priors if None.
             batch_gt_instances (list[InstanceData]): ``bboxes`` and ``labels`` of each image.
             batch_gt_instances_ignore (list[InstanceData], optional): ``bboxes`` to be ignored of each image.
-            predictions (InstanceData, optional): ``scores`` and ``bboxes`` of the priors, where the definition uses them.
+            predictions (InstanceData, optional): ``scores`` and ``bboxes`` of the priors, where the definition uses
+                them.
 
         Raises:
             ValueError: as ``assign``; ground truths are named by image and number.
@@ -264,7 +266,7 @@ def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
     labels = [gt.labels if 'labels' in gt else torch.zeros(n, dtype=torch.long, device=priors.device)
               for gt, n in zip(batch, counts)]
     boxes = torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
-    # where asking for it would make the device wait, the data preprocessor has asked before (RejectBadBoxes)
+    # on an accelerator asking would make the host wait; there our data set has asked before (CocoDataset)
     if boxes.device.type == 'cpu' and not bool(boxes.isfinite().all()):
         bad = int((~boxes.isfinite()).any(1).nonzero()[0])
         image = next(i for i in range(len(counts)) if bad < sum(counts[:i + 1]))

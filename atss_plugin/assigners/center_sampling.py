@@ -19,13 +19,15 @@ from .spatial_scale import (SCALE_RANGES, ScaleRangeAssigner, check_num_ranges, 
 class CenterSamplingAssigner(ScaleRangeAssigner):
     """SSC restricted to anchor points near the centre of the box ("FCOS + Center sampling" of Table 3).
 
-    The paper's lite version of ATSS takes the ``topk`` points nearest to the centre on each level as candidates; the version
-    merged into FCOS takes the points strictly inside a square of ``radius`` strides around the centre, clipped to the box.
+    The paper's lite version of ATSS takes the ``topk`` points nearest to the centre on each level as candidates; the
+    version merged into FCOS takes the points strictly inside a square of ``radius`` strides around the centre,
+    clipped to the box.
 
     Args:
         topk (int): k, candidate locations a level. Defaults to 9, the paper's.
         radius (float, optional): half the side of the square in strides; takes the place of ``topk``. FCOS uses 1.5.
-        scale_ranges (sequence): (low, high) in pixels for each level, ends included. Defaults to FCOS's for five levels.
+        scale_ranges (sequence): (low, high) in pixels for each level, ends included. Defaults to FCOS's for five
+            levels.
         ignore_iof_thr (float): see :class:`PyramidAssigner`. Defaults to -1, off.
         strides (sequence): pixels between locations for each level, used with ``radius`` only.
 

@@ -26,8 +26,9 @@ class IoUAssigner(PyramidAssigner):
     """RetinaNet's definition (paper, section 3.3; https://arxiv.org/abs/1708.02002).
 
     A prior is positive if its IoU with its best ground truth reaches ``pos_iou_thr``, negative if it is below
-    ``neg_iou_thr``, and ignored between them.  A prior that has the highest IoU of some ground truth (ties included) is positive
-    in any case, for the ground truth that is *its own* best.  All priors are looked at, some ground truths at a time.
+    ``neg_iou_thr``, and ignored between them.  A prior that has the highest IoU of some ground truth (ties included)
+    is positive in any case, for the ground truth that is *its own* best.  All priors are looked at, some ground
+    truths at a time.
 
     Args:
         pos_iou_thr (float): Defaults to 0.5.
@@ -72,7 +73,9 @@ class IoUAssigner(PyramidAssigner):
         if self.in_gt_box:
             outside = mask & ~inside(anchor_points(priors)[prior], gts.boxes[gt])
             slot = gts.image[gt] * len(priors) + prior
-            ignored = torch.cat([ignored, ignored[:1]]).scatter_(0, torch.where(outside, slot, len(ignored)), True)[:-1]
+            # one more entry takes those that are not
+            ignored = torch.cat([ignored, ignored[:1]])
+            ignored = ignored.scatter_(0, torch.where(outside, slot, len(ignored) - 1), True)[:-1]
             mask = mask & ~outside
         return Match(Claims(mask, prior, gt, overlap), ignored, iou.clamp(min=0))
 

@@ -4,17 +4,18 @@ The locations of a pyramid level form a grid of ``columns x rows``, ``step`` pix
 them are questions to a grid, and their answers lie in a few cells that can be written down at once.
 
 **The k nearest locations.**  Rank the columns by their distance to the point, and the rows likewise: column rank
-``a = 0, 1, 2, ...``, row rank ``b``, ties to the lower index.  A location of ranks ``(a, b)`` is at least as far from the
-point as every location ``(a', b')`` with ``a' <= a`` and ``b' <= b``, because distance grows with both coordinates.
-There are ``(a + 1)(b + 1)`` of those, itself among them.  So it can be one of the k nearest only if
-``(a + 1)(b + 1) <= k``: a staircase of ``k + k/2 + k/3 + ...`` cells (23 for k = 9).  Nothing in this depends on where the
-point is, so it holds at borders and for points outside the image, nor on the steps, so they need not be square.
-(If a location of the staircase is as far as one that is left out, the latter is dominated by k locations that are as
-near, and come first in both orders.)
+``a = 0, 1, 2, ...``, row rank ``b``, ties to the lower index.  A location of ranks ``(a, b)`` is at least as far from
+the point as every location ``(a', b')`` with ``a' <= a`` and ``b' <= b``, because distance grows with both
+coordinates. There are ``(a + 1)(b + 1)`` of those, itself among them.  So it can be one of the k nearest only if
+``(a + 1)(b + 1) <= k``: a staircase of ``k + k/2 + k/3 + ...`` cells (23 for k = 9).  Nothing in this depends on
+where the point is, so it holds at borders and for points outside the image, nor on the steps, so they need not be
+square. (If a location of the staircase is as far as one that is left out, the latter is dominated by k locations that
+are as near, and come first in both orders.)
 
 The ranks need no sorting either.  The m nearest of n equally spaced columns are m neighbours, and start at column
-``ceil(u - m/2)``, clamped to ``[0, n - m]``, if the point is at column ``u`` (a tie falls to the left).  The column of rank
-``m - 1`` is the one by which the m nearest differ from the m - 1 nearest: the new left end, or else the right.
+``ceil(u - m/2)``, clamped to ``[0, n - m]``, if the point is at column ``u`` (a tie falls to the left).  The column
+of rank ``m - 1`` is the one by which the m nearest differ from the m - 1 nearest: the new left end, or else the
+right.
 
 **The locations in an interval** of at most r pixels are at most ``floor(r / step) + 1`` neighbouring columns.
 
@@ -86,8 +87,8 @@ class Lattice:
     def _ranked(self, points: Tensor, num: int) -> Tuple[Tensor, Tensor]:
         """The ``num`` nearest columns and rows, nearest first, and their squared distances: (2, m, S, G) each.
 
-        Whole numbers, but in floating point, as all that is done with them is exact.  Ranks beyond the size of a sheet
-        are infinitely far.
+        Whole numbers, but in floating point, as all that is done with them is exact.  Ranks beyond the size of a
+        sheet are infinitely far.
         """
         size = self.size[:, None]  # (2, 1, S, 1)
         u = (points.t()[:, None] - self.origin) / self.step  # (2, S, G)
@@ -111,7 +112,8 @@ class Lattice:
             reach (float): their side in pixels, may be infinite.
 
         Returns:
-            tuple: their x (G, 1, w) and y (G, h, 1) in pixels, and their indices in the group of locations, (G, h, w).
+            tuple: their x (G, 1, w) and y (G, h, 1) in pixels, and their indices in the group of locations, (G, h,
+                w).
         """
         (columns, rows), step, origin = self.sheets[sheet].shape, self.step[:, sheet, 0], self.origin[:, sheet, 0]
         need = [n if reach >= n * d else min(n, int(reach / d) + 2)

@@ -55,8 +55,8 @@ class Pyramid:
         use_lattice (bool): look for a lattice.  False is for comparing with the dense path.
 
     Raises:
-        ValueError: priors that are no (N, 4) or not finite, level sizes that do not add up to N, or levels that cannot be
-            inferred.
+        ValueError: priors that are no (N, 4) or not finite, level sizes that do not add up to N, or levels that
+            cannot be inferred.
     """
 
     def __init__(self,
@@ -75,7 +75,8 @@ class Pyramid:
         self.group_levels = torch.tensor([g.level for g in self.groups], device=priors.device)
 
     def nearest(self, points: Tensor, k: int) -> Nearest:
-        """The anchors at the k locations of every group that are nearest to each point (G, 2); lower index on ties."""
+        """The anchors at the k locations of every group that are nearest to each point (G, 2); lower index on
+        ties."""
         k = k * self.take
         if self.lattice is None:
             return self._nearest_dense(points, k)
@@ -99,7 +100,8 @@ class Pyramid:
         return Nearest(index, torch.ones_like(index, dtype=torch.bool), index.new_tensor(level))
 
     def windows(self, group: int, low: Tensor, reach: float) -> Iterator[Window]:
-        """The locations of a group that can lie in the squares from ``low`` (G, 2) to ``low + reach``, and some more."""
+        """The locations of a group that can lie in the squares from ``low`` (G, 2) to ``low + reach``, and some
+        more."""
         priors, points = self.groups[group].priors, self.groups[group].points
         gts = torch.arange(len(low), device=low.device)[:, None, None]
         if self.lattice is not None:
@@ -134,7 +136,8 @@ class PyramidCache:
 
     def __init__(self, max_priors: int = 1 << 21) -> None:
         self.max_priors = max_priors
-        self._kept: List[Tuple[tuple, int, Pyramid]] = []  # key, version of the tensor, pyramid; the last used is last
+        # key, version of the tensor, pyramid; the last used is last
+        self._kept: List[Tuple[tuple, int, Pyramid]] = []
 
     def get(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], anchors: Optional[int]) -> Pyramid:
         """The pyramid of these priors, found now or before."""

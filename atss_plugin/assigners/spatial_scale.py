@@ -25,7 +25,9 @@ class ScaleRangeAssigner(PyramidAssigner):
         ignore_iof_thr (float): see :class:`PyramidAssigner`.
     """
 
-    def __init__(self, scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES, ignore_iof_thr: float = -1) -> None:
+    def __init__(self,
+                 scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES,
+                 ignore_iof_thr: float = -1) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr)
         self.scale_ranges = [tuple(float(v) for v in r) for r in scale_ranges]
         if any(len(r) != 2 or not r[0] <= r[1] for r in self.scale_ranges):
@@ -50,11 +52,12 @@ class ScaleRangeAssigner(PyramidAssigner):
 class SpatialScaleAssigner(ScaleRangeAssigner):
     """FCOS's spatial and scale constraint (paper, section 3.3; https://arxiv.org/abs/1904.01355).
 
-    An anchor is positive for a box if its point lies inside the box and the largest of its distances to the box's four sides
-    is within the range of its level.  Of several boxes it goes to the smallest.
+    An anchor is positive for a box if its point lies inside the box and the largest of its distances to the box's
+    four sides is within the range of its level.  Of several boxes it goes to the smallest.
 
     Args:
-        scale_ranges (sequence): (low, high) in pixels for each level, ends included. Defaults to FCOS's for five levels.
+        scale_ranges (sequence): (low, high) in pixels for each level, ends included. Defaults to FCOS's for five
+            levels.
         ignore_iof_thr (float): see :class:`PyramidAssigner`. Defaults to -1, off.
 
     Raises:
@@ -72,8 +75,8 @@ class SpatialScaleAssigner(ScaleRangeAssigner):
 def check_num_ranges(name: str, values: Sequence, pyramid: Pyramid) -> None:
     """Raise a ValueError unless there is one of ``values`` for each level."""
     if len(values) != len(pyramid.num_level_priors):
-        raise ValueError(f'{name} has {len(values)} entries, but the priors have {len(pyramid.num_level_priors)} levels '
-                         f'(of {pyramid.num_level_priors} priors): give {name} one entry for each level')
+        raise ValueError(f'{name} has {len(values)} entries, but the priors have {len(pyramid.num_level_priors)} '
+                         f'levels (of {pyramid.num_level_priors} priors): give {name} one entry for each level')
 
 
 def group_ranges(pyramid: Pyramid, scale_ranges: List[Tuple[float, float]]) -> List[Tuple[int, Tuple[float, float]]]:

@@ -19,7 +19,8 @@ from .pyramid import check_boxes
 class TopKIoUAssigner(PyramidAssigner):
     """Positives are the k anchors of highest IoU with an object, over all levels, whose centre is inside it.
 
-    Among equal IoUs the nearer anchor is preferred: the order is by IoU - d / (1000 d_max), with d the distance between
+    Among equal IoUs the nearer anchor is preferred: the order is by IoU - d / (1000 d_max), with d the distance
+        between
     the centres and d_max the largest such distance in the image.  An anchor claimed twice goes to the highest IoU.
 
     Args:

@@ -18,6 +18,22 @@ from ..registry import MODELS
 from .targets import assign_images, centerness_targets, rows_to_visit
 
 
+# The numbers of RECIPE, sections "Anchors" and "Head"
+ONE_SQUARE_ANCHOR = dict(
+    type='AnchorGenerator',
+    ratios=[1.0],
+    octave_base_scale=8,
+    scales_per_octave=1,
+    center_offset=0.5,
+    strides=[8, 16, 32, 64, 128])
+FOCAL_LOSS = dict(type='atss_plugin.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0)
+INITIAL_WEIGHTS = dict(
+    type='Normal',
+    layer=['Conv2d', 'ModulatedDeformConv2d'],
+    std=0.01,
+    override=dict(type='Normal', name='atss_cls', std=0.01, bias_prob=0.01))
+
+
 class Outputs(NamedTuple):
     """The head's outputs, all levels after each other, in float32: (B, N, C), (B, N, 4), and (B, N) or None."""
     logits: Tensor
@@ -29,15 +45,16 @@ class Outputs(NamedTuple):
 class OneStageHead(BaseDenseHead):
     """Two towers, three outputs and every switch of Table 1; what is positive and where boxes start is injected.
 
-    "Improved RetinaNet (#A=1)" with all five ticks is the default.  The assigner (``train_cfg.assigner``) defines the samples
-    and the coder (``bbox_coder``) where the regression starts; the head knows neither.  Parameters are named as in mmdet's
-    ATSSHead.
+    "Improved RetinaNet (#A=1)" with all five ticks is the default.  The assigner (``train_cfg.assigner``) defines the
+    samples and the coder (``bbox_coder``) where the regression starts; the head knows neither.  Parameters are named
+    as in mmdet's ATSSHead.
 
     Args:
         num_classes (int): C.
         in_channels (int): channels of the feature maps.
         bbox_coder (dict): mmdet's ``DeltaXYWHBBoxCoder`` (box) or ``atss_plugin.AnchorPointCoder`` (point).
-        anchor_generator (dict): by default one square of 8 strides, centred at ((i + 0.5) S, (j + 0.5) S), on P3 to P7.
+        anchor_generator (dict): by default one square of 8 strides, centred at ((i + 0.5) S, (j + 0.5) S), on P3 to
+            P7.
         feat_channels (int): channels of the towers.
         stacked_convs (int): convolutions of each tower.
         norm_cfg (dict, optional): "GroupNorm"; None if not ticked.
@@ -45,8 +62,8 @@ class OneStageHead(BaseDenseHead):
         dcn_on_last_conv (bool): the last convolution of both towers is a modulated deformable one (Table 8).
         with_scale (bool): "Scalar": a learnable factor for the regression of each level.
         reg_decoded_bbox (bool): the box loss compares decoded boxes (IoU losses), else encoded targets (smooth L1).
-        count_images (bool): divide the classification loss by positives + images instead of positives, as the authors' plain
-            RetinaNet does.
+        count_images (bool): divide the classification loss by positives + images instead of positives, as the
+            authors' plain RetinaNet does.
         loss_cls (dict): focal loss.
         loss_bbox (dict): "GIoU"; without it smooth L1 (and ``reg_decoded_bbox=False``). Not reduced by itself.
         loss_centerness (dict, optional): "Centerness"; None if not ticked.
@@ -62,13 +79,7 @@ class OneStageHead(BaseDenseHead):
                  num_classes: int,
                  in_channels: int,
                  bbox_coder: ConfigType,
-                 anchor_generator: ConfigType = dict(
-                     type='AnchorGenerator',
-                     ratios=[1.0],
-                     octave_base_scale=8,
-                     scales_per_octave=1,
-                     center_offset=0.5,
-                     strides=[8, 16, 32, 64, 128]),
+                 anchor_generator: ConfigType = ONE_SQUARE_ANCHOR,
                  feat_channels: int = 256,
                  stacked_convs: int = 4,
                  norm_cfg: OptConfigType = dict(type='GN', num_groups=32, requires_grad=True),
@@ -77,17 +88,12 @@ class OneStageHead(BaseDenseHead):
                  with_scale: bool = True,
                  reg_decoded_bbox: bool = True,
                  count_images: bool = False,
-                 loss_cls: ConfigType = dict(
-                     type='atss_plugin.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
+                 loss_cls: ConfigType = FOCAL_LOSS,
                  loss_bbox: ConfigType = dict(type='GIoULoss', loss_weight=2.0),
                  loss_centerness: OptConfigType = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
                  train_cfg: OptConfigType = None,
                  test_cfg: OptConfigType = None,
-                 init_cfg: OptMultiConfig = dict(
-                     type='Normal',
-                     layer=['Conv2d', 'ModulatedDeformConv2d'],
-                     std=0.01,
-                     override=dict(type='Normal', name='atss_cls', std=0.01, bias_prob=0.01))) -> None:
+                 init_cfg: OptMultiConfig = INITIAL_WEIGHTS) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_classes = num_classes
         self.cls_out_channels = num_classes  # sigmoid: no channel for the background
@@ -107,7 +113,7 @@ class OneStageHead(BaseDenseHead):
         self.loss_centerness = None if loss_centerness is None else MMDET_MODELS.build(loss_centerness)
         self.train_cfg = train_cfg
         self.test_cfg = test_cfg
-        if train_cfg:
+        if train_cfg:  # absent where a model only predicts
             self.assigner = MMDET_TASK_UTILS.build(train_cfg['assigner'])
         self._priors = OrderedDict()
         self._init_layers(with_scale)
@@ -117,12 +123,12 @@ class OneStageHead(BaseDenseHead):
         anchors = set(self.prior_generator.num_base_priors)
         if len(anchors) != 1:
             raise ValueError(f'anchor_generator gives {self.prior_generator.num_base_priors} anchors a location on its '
-                             'levels; this head shares its convolutions between levels and needs the same number on all')
+                             'levels; this head shares its convolutions between them and needs the same on all')
         anchors = anchors.pop()
         if anchors > 1 and getattr(self.bbox_coder, 'single_anchor', False):
-            raise ValueError(f'{type(self.bbox_coder).__name__} starts from the point of a location, but anchor_generator puts '
-                             f'{anchors} anchors there, which would all regress the same: use one scale and one ratio, or '
-                             'DeltaXYWHBBoxCoder')
+            raise ValueError(f'{type(self.bbox_coder).__name__} starts from the point of a location, but '
+                             f'anchor_generator puts {anchors} anchors there, which would all regress the same: use '
+                             'one scale and one ratio, or DeltaXYWHBBoxCoder')
         return anchors
 
     def _init_layers(self, with_scale: bool) -> None:
@@ -202,11 +208,12 @@ class OneStageHead(BaseDenseHead):
                      batch_gt_instances_ignore: OptInstanceList = None) -> dict:
         """Losses of a batch, all levels and images at once.
 
-        Priors on the padding take part, as the authors have it (unlike mmdet's heads).
+        Unlike in mmdet's heads, priors on the padding take part, as they do in the authors' training.
 
         Args:
             cls_scores, bbox_preds, centernesses: what :meth:`forward` returns.
-            batch_gt_instances (list[InstanceData]): ``bboxes`` (G, 4) xyxy in pixels and ``labels`` (G,) of each image.
+            batch_gt_instances (list[InstanceData]): ``bboxes`` (G, 4) xyxy in pixels and ``labels`` (G,) of each
+                image.
             batch_img_metas (list[dict]): not needed.
             batch_gt_instances_ignore (list[InstanceData], optional): ``bboxes`` of regions to be ignored.
 
@@ -302,13 +309,15 @@ class OneStageHead(BaseDenseHead):
 
 
 def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
-    """Maps (B, A * channels, H, W) of all levels as one (B, N, channels), at least float32, in the order of the priors."""
+    """Maps (B, A * channels, H, W) of all levels as one (B, N, channels), at least float32, in the order of the
+    priors."""
     flat = torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], dim=1)
     return flat if flat.dtype == torch.float64 else flat.float()
 
 
 def best_of_levels(scores: Tensor, num_level_priors: List[int], num_best: int) -> Tuple[Tensor, Tensor]:
-    """The ``num_best`` (-1: all) highest of each level's scores (B, N, C): values and indices into N * C, (B, K) each."""
+    """The ``num_best`` (-1: all) highest of each level's scores (B, N, C): values and indices into N * C, (B, K)
+    each."""
     values, indices, start = [], [], 0
     for level in scores.split(num_level_priors, dim=1):
         level = level.flatten(1)

@@ -20,7 +20,8 @@ def assign_images(assigner: BaseAssigner, priors: Tensor, num_level_priors: List
     """Assign the priors (N, 4) for all images: in one go by our assigners, one by one by mmdet's."""
     if hasattr(assigner, 'assign_batch'):
         return assigner.assign_batch(priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore)
-    levels = {'num_level_priors': num_level_priors} if 'num_level_priors' in signature(assigner.assign).parameters else {}
+    takes_levels = 'num_level_priors' in signature(assigner.assign).parameters
+    levels = dict(num_level_priors=num_level_priors) if takes_levels else {}
     ignores = batch_gt_instances_ignore or [None] * len(batch_gt_instances)
     results = [
         assigner.assign(InstanceData(priors=priors), gt_instances=gt, gt_instances_ignore=ignore, **levels)

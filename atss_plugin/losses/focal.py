@@ -1,7 +1,7 @@
 """Sigmoid focal loss in one pass.
 
-Nearly all of the N x C logits are background, and their loss needs no target.  So the background's loss and gradient are
-computed for everything at once, in place, and corrected at the few positive entries.
+Nearly all of the N x C logits are background, and their loss needs no target.  So the background's loss and gradient
+are computed for everything at once, in place, and corrected at the few positive entries.
 
 Legend: N priors (of all images), C classes, P positive entries.
 """
@@ -21,10 +21,11 @@ BLOCK = 1 << 15
 
 @MODELS.register_module()
 class FocalLoss(MMDetFocalLoss):
-    """mmdet's ``FocalLoss`` (https://arxiv.org/abs/1708.02002), same arguments, value and gradient, faster on the CPU.
+    """mmdet's ``FocalLoss`` (https://arxiv.org/abs/1708.02002), same arguments, value and gradient, faster on the
+    CPU.
 
-    On CUDA, and for what only mmdet's covers (targets that are one-hot, weights for each class, activated or reduced in
-    another way), it is mmdet's.
+    On CUDA, and for what only mmdet's covers (targets that are one-hot, weights for each class, activated or reduced
+    in another way), it is mmdet's.
     """
 
     def forward(self,
@@ -93,7 +94,8 @@ def _focal_terms(x: Tensor, gamma: float, weight: float) -> Tuple[Tensor, Tensor
     return factor * loss, factor * (gamma * (1 - p) * loss + p)
 
 
-def _background(x: Tensor, row_weight: Optional[Tensor], gamma: float, weight: float, grad: Optional[Tensor]) -> Tensor:
+def _background(x: Tensor, row_weight: Optional[Tensor], gamma: float, weight: float,
+                grad: Optional[Tensor]) -> Tensor:
     """The sum of :func:`_focal_terms` over a block of logits (n, C), in few passes; derivatives go into ``grad``."""
     p, loss = x.sigmoid(), F.softplus(x)
     factor = p.square() if gamma == 2 else p**gamma
