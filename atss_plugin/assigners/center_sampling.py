@@ -66,7 +66,7 @@ class CenterSamplingAssigner(ScaleRangeAssigner):
         index, mask, level = pyramid.nearest(box_centers(boxes), self.topk)
         sides = side_distances(pyramid.points[index], boxes[:, None])  # (G, M, 4)
         far = torch.maximum(sides[..., :2], sides[..., 2:])
-        ranges = precise(torch.tensor(self.scale_ranges)).to(boxes.device)[level]  # (M, 2)
+        ranges = precise(torch.tensor(self.scale_ranges)).to(boxes.device, non_blocking=True)[level]  # (M, 2)
         positive = mask & (sides.amin(-1) > INSIDE_MARGIN) & in_scale_range(*far.unbind(-1), ranges.unbind(-1))
         row = torch.arange(len(index), device=index.device)[:, None]
         return compact(positive, index, row)

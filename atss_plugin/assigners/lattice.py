@@ -21,7 +21,6 @@ right.
 
 Legend: G ground truths, S sheets, n locations, A anchors a location, k locations, T cells of the staircase.
 """
-from functools import lru_cache
 from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -61,6 +60,7 @@ class Lattice:
         anchors = max(g.priors.size(1) for g in groups)
         # the priors of every location, -1 where a group has fewer anchors a location than another
         self.priors = torch.cat([F.pad(g.priors, (0, anchors - g.priors.size(1)), value=-1) for g in groups])
+        self._staircases = {}
 
     def nearest(self, points: Tensor, k: int) -> Tuple[Tensor, Tensor]:
         """The anchors at the k locations of every sheet that are nearest to each point.
@@ -73,9 +73,10 @@ class Lattice:
             tuple: prior indices (G, S, k, A) in no particular order, and a mask of those that exist (a sheet may have
             fewer than k locations).  Equal distances go to the lower prior index.
         """
+        points = points.nan_to_num()  # a box that is not finite finds some anchors, and then no IoU with them
         ranks = [min(k, max(sheet.shape[axis] for sheet in self.sheets)) for axis in (0, 1)]
         (column, row), (squared_x, squared_y) = self._ranked(points, max(ranks))  # (m, S, G) each
-        a, b = (rank.to(points.device) for rank in staircase(k, *ranks))
+        a, b = self._staircase(k, *ranks)
         cell = (row * self.size[0]).index_select(0, b) + column.index_select(0, a)  # (T, S, G)
         squared = squared_x.index_select(0, a) + squared_y.index_select(0, b)
         chosen = smallest(squared, cell, k, dim=0)  # (k, S, G)
@@ -83,6 +84,12 @@ class Lattice:
         priors = self.priors[self.start + cell.gather(0, chosen).long()]  # (k, S, G, A)
         exists = exists[..., None] & (priors >= 0)
         return priors.clamp_(min=0).permute(2, 1, 0, 3), exists.permute(2, 1, 0, 3)
+
+    def _staircase(self, *size: int) -> Tuple[Tensor, Tensor]:
+        """:func:`staircase` on the device, copied there once: a copy makes the host wait."""
+        if size not in self._staircases:
+            self._staircases[size] = tuple(rank.to(self.priors.device) for rank in staircase(*size))
+        return self._staircases[size]
 
     def _ranked(self, points: Tensor, num: int) -> Tuple[Tensor, Tensor]:
         """The ``num`` nearest columns and rows, nearest first, and their squared distances: (2, m, S, G) each.
@@ -115,17 +122,16 @@ class Lattice:
             tuple: their x (G, 1, w) and y (G, h, 1) in pixels, and their indices in the group of locations, (G, h,
                 w).
         """
-        (columns, rows), step, origin = self.sheets[sheet].shape, self.step[:, sheet, 0], self.origin[:, sheet, 0]
-        need = [n if reach >= n * d else min(n, int(reach / d) + 2)
-                for n, d in zip((columns, rows), self.sheets[sheet].step)]
-        latest = self.size[:, sheet, 0] - torch.tensor(need).to(low.device)
-        first = torch.minimum(torch.ceil((low - origin) / step).clamp_(min=0), latest).long().clamp_(min=0)
-        column, row = (first[:, axis, None] + torch.arange(need[axis], device=low.device) for axis in (0, 1))
-        x, y = (origin[axis] + index * step[axis] for axis, index in enumerate((column, row)))
+        indices, points = [], []
+        for position, origin, step, num in zip(low.unbind(1), *self.sheets[sheet]):
+            need = num if reach >= num * step else min(num, int(reach / step) + 2)
+            first = ((position - origin) / step).ceil_().clamp_(0, num - need).long().clamp_(min=0)
+            indices.append(first[:, None] + torch.arange(need, device=low.device))
+            points.append(origin + indices[-1] * step)
+        (column, row), (x, y), columns = indices, points, self.sheets[sheet].shape[0]
         return x[:, None], y[:, :, None], row[:, :, None] * columns + column[:, None]
 
 
-@lru_cache(maxsize=64)
 def staircase(k: int, columns: int, rows: int) -> Tuple[Tensor, Tensor]:
     """The ranks (a, b) with (a + 1)(b + 1) <= k, at most ``columns`` and ``rows`` of each: two arrays (T,)."""
     a, b = np.meshgrid(np.arange(min(k, columns)), np.arange(min(k, rows)))
