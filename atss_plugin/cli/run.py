@@ -12,14 +12,18 @@ examples:
 """
 from pathlib import Path
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from atss_plugin.experiments import load_tables, plan_jobs, run_jobs, select_tables
 from atss_plugin.experiments.job import CONSOLE_FILE, Launch
 
+from .console import wide_console
+
 NAME = 'run'
 HELP = "train what is missing of the paper's tables"
+MIN_WIDTH = 120  # characters for an error's line
 
 
 def add_arguments(parser) -> None:
@@ -64,13 +68,14 @@ def run(args) -> int:
 
 
 def _report(jobs) -> None:
-    table = RichTable('experiment', 'seed', 'what was done', 'work directory', title='Runs')
+    table = RichTable(
+        'experiment', 'seed', 'what was done', 'work directory', title='Runs', title_justify='left', box=SIMPLE_HEAD)
     for job in jobs:
         if job.action == 'skip':
             done = f'skipped: {job.reason}'
         elif job.returncode == 0:
             done = '[green]finished[/green]'
         else:
-            done = f'[red]failed[/red] (exit status {job.returncode}): see {CONSOLE_FILE}'
+            done = f'[red]failed[/red]: {escape(job.error()) or job.returncode} (see its {CONSOLE_FILE})'
         table.add_row(job.row.experiment, str(job.seed), done, str(job.work_dir))
-    Console().print(table)
+    wide_console(MIN_WIDTH).print(table)

@@ -2,6 +2,7 @@
 import argparse
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from .protocol import base_batch_size, same_run
 from .run import LAUNCH_FILE, read_run
 
 CONSOLE_FILE = 'console.log'
+START_LINE = '=== start: '
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ class Job:
     def name(self) -> str:
         """Experiment and seed, as the reports show them."""
         return f'{self.row.experiment} seed {self.seed}'
+
+    def error(self) -> str:
+        """The first error that the run's last start printed, one line; empty if there is none."""
+        console = (self.work_dir / CONSOLE_FILE).read_text(encoding='utf-8', errors='replace')
+        found = re.findall(r'^[\w.]*(?:Error|Exception): .*', console.rsplit(START_LINE, 1)[-1], re.MULTILINE)
+        return found[0] if found else ''
 
     def command_line(self) -> str:
         """The command as a shell takes it."""
@@ -134,6 +142,8 @@ def _decide(work_dir: Path, wanted: Config):
     run = read_run(work_dir)
     if run is None:
         return 'train', 'not run yet'
+    if run.state != 'running' and not (work_dir / 'last_checkpoint').is_file():
+        return 'train', f'{run.state} before its first checkpoint'
     if run.config is not None and not same_run(run.config, wanted):
         raise ValueError(
             f'{work_dir} holds a run of another configuration than the one asked for: give another '
@@ -173,6 +183,7 @@ def _start(job: Job) -> int:
     with open(job.work_dir / CONSOLE_FILE, 'a', encoding='utf-8') as console, subprocess.Popen(
             command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         launch['pid'] = process.pid
+        console.write(f'{START_LINE}{launch["started"]}\n')
         _write_launch(job.work_dir, launch)
         try:
             for line in process.stdout:

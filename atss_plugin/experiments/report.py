@@ -122,15 +122,17 @@ def _number(value) -> str:
 
 def _status(line: pd.Series) -> str:
     status = line['status']
-    if status in ('not run', 'failed') and not line['progress']:
+    if pd.isna(line['length']) or not line['length']:  # nothing was started, or it failed before it began
         return status
     if status == TRAINED:
         detail = f'{line["length"]:.0f} {line["unit"]}s'
     elif status in (SMOKE, CHANGED):
-        detail = f'{line["length"]:.0f} {line["unit"]}s, other {", ".join(line["changes"])}'
+        detail = f'{line["length"]:.0f} {line["unit"]}s'
     else:
         detail = f'{line["progress"]:.0f} of {line["length"]:.0f} {line["unit"]}s'
-        detail += f', other {", ".join(line["changes"])}' if line['changes'] else ''
+    # where the data set, schedule or model is another, the rest needs no mention
+    changes = [change for change in line['changes'] if change in DECISIVE] or line['changes']
+    detail += f'; other {", ".join(changes)}' if changes else ''
     return f'{status} ({detail})'
 
 
