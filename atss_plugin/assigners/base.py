@@ -2,6 +2,7 @@
 
 Legend: N priors, G ground truths of all images together, B images, P claims, I ignored regions of an image.
 """
+from abc import abstractmethod
 from typing import List, NamedTuple, Optional, Sequence
 
 import torch
@@ -106,10 +107,10 @@ class PyramidAssigner(BaseAssigner):
         self.ignore_iof_thr = ignore_iof_thr
         self.pyramids = PyramidCache()
 
+    @abstractmethod
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
-        """Decide which priors (N, 4) are positive for which ground truths."""
-        raise TypeError(f'{type(self).__name__} defines no match()')
+        """Decide which priors (N, 4) are positive for which ground truths; there is at least one of either."""
 
     def assign(self, pred_instances: InstanceData, *args, **kwargs) -> AssignResult:
         """Assign the priors of one image, in either of mmdet's calling orders.

@@ -2,6 +2,7 @@
 
 Legend: N priors, G ground truths, L levels, A anchors a location, P claims.
 """
+from abc import abstractmethod
 from typing import List, Optional, Sequence, Tuple
 
 import torch
@@ -33,9 +34,9 @@ class ScaleRangeAssigner(PyramidAssigner):
         if any(len(r) != 2 or not r[0] <= r[1] for r in self.scale_ranges):
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
 
+    @abstractmethod
     def claims(self, pyramid: Pyramid, boxes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Which anchors ground truths (G, 4) want: mask, prior and ground truth (P,) each."""
-        raise TypeError(f'{type(self).__name__} defines no claims()')
 
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
