@@ -64,7 +64,7 @@ $(READY): setup.py Makefile requirements/constraints.txt | $(VENV)/bin/python
 	@$(call HAS,import mmcv.ops) || { echo "Compiling $(MMCV), about 10 minutes on 2 cores, once"; \
 	    MMCV_WITH_OPS=1 $(PIP) --no-build-isolation $(MMCV); }
 	@$(call HAS,import mmdet) || $(PIP) $(OPENMMLAB)
-	@$(call HAS,import mim) || { $(PIP) --no-deps openmim==0.3.9; \
-	    $(PIP) click colorama model-index pandas requests rich tabulate; }
+	@$(call HAS,import mim) || { $(PIP) click colorama model-index pandas requests rich tabulate; \
+	    $(PIP) --no-deps openmim==0.3.9; }
 	@$(PIP) --no-build-isolation --editable '.[test]'
 	@touch $@

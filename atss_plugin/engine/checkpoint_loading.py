@@ -19,6 +19,7 @@ from mmengine.utils import digit_version
 
 SafeGlobal = Union[Callable, Tuple[Callable, str]]
 _HISTORY_DTYPES = ('float64', 'float32', 'int64')
+_STATISTICS = ('current', 'max', 'mean', 'min')
 
 
 class IncompleteCheckpointError(RuntimeError):
@@ -26,13 +27,13 @@ class IncompleteCheckpointError(RuntimeError):
 
 
 def statistic(owner: type, name: str) -> Callable:
-    """Stands in for ``getattr``, by which a pickled ``HistoryBuffer`` names its statistics (``min``, ``mean`` ...).
+    """Stands in for ``getattr``, by which a pickled ``HistoryBuffer`` names its statistics.
 
     Raises:
         UnpicklingError: anything else is looked up. Plain ``getattr`` could reach every object of Python.
     """
-    if owner is not HistoryBuffer or name.startswith('_') or name not in vars(HistoryBuffer):
-        raise UnpicklingError(f'a checkpoint may look up the statistics of HistoryBuffer, not {name!r} of {owner!r}')
+    if owner is not HistoryBuffer or name not in _STATISTICS:
+        raise UnpicklingError(f'a checkpoint may look up {_STATISTICS} of HistoryBuffer, not {name!r} of {owner!r}')
     return getattr(owner, name)
 
 

@@ -1,0 +1,38 @@
+"""What all tests share: the order (slow ones last), and how a command line is run."""
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker('slow') is not None)
+
+
+@pytest.fixture(scope='session')
+def mmdet_package() -> str:
+    """What mim calls mmdet: the name of the distribution that brings it."""
+    try:
+        metadata.version('mmdet')
+        return 'mmdet'
+    except metadata.PackageNotFoundError:
+        return 'onedl-mmdetection'
+
+
+@pytest.fixture(scope='session')
+def run_python():
+    """Runs ``python -m WORDS`` in the project's folder as a user would; returns the finished process with its output."""
+
+    def run(*words, check=True, **environment):
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-m', *map(str, words)],
+            cwd=ROOT, env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert done.returncode == 0 or not check, done.stdout
+        return done
+
+    return run
