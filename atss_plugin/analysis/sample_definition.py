@@ -216,6 +216,8 @@ def _scoped_type(name: str) -> str:
 def _parse_options(text: str, options: str) -> dict:
     try:
         call = ast.parse(f'f({options})', mode='eval').body
+        if call.args:
+            raise ValueError('an option without a value')
         return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise ValueError(f'--assigner {text}: write options as NAME:key=value,key=value') from error

@@ -41,8 +41,9 @@ def _draw_sizes(axes, statistics: List[AssignmentStatistics], expected: float) -
     top = 1
     for color, entry in zip(_colors(), statistics):
         octaves = (np.log2(entry.frame['size']) * SIZE_BINS_A_OCTAVE).round() / SIZE_BINS_A_OCTAVE
-        groups = entry.frame['positives'].groupby(2**octaves)
-        groups = groups.filter(lambda positives: len(positives) >= 10).groupby(2**octaves)
+        # a mean of very few ground truths would be drawn like one of many
+        few = min(10, len(octaves) // 50)
+        groups = entry.frame['positives'].groupby(2**octaves[octaves.groupby(octaves).transform('size') > few])
         low, mean, high = groups.quantile(0.1), groups.mean(), groups.quantile(0.9)
         axes.fill_between(mean.index, low, high, color=color, alpha=0.13, linewidth=0)
         axes.plot(mean.index, mean, color=color, label=entry.label)
@@ -121,5 +122,5 @@ def _colors():
 
 
 def _name_bins(axes, bins: pd.DataFrame, grouping: str) -> None:
-    axes.set_xticks(range(len(bins)), list(bins.index))
+    axes.set_xticks(range(len(bins)), list(bins.index), fontsize=8)
     axes.set_xlabel(BINS[grouping][0])

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import List, Optional, Sequence
 
@@ -54,6 +55,7 @@ class Job:
         action: ``train``, ``resume`` or ``skip``.
         reason: why, in words.
         command: the words of the command line.
+        wanted: the config that is to be trained.
         merged: the config to write before the start, if an overlay is merged over the row's.
         returncode: exit status once it ran.
     """
@@ -62,7 +64,8 @@ class Job:
     work_dir: Path
     action: str
     reason: str
-    command: List[str] = field(default_factory=list)
+    command: List[str]
+    wanted: Config
     merged: Optional[Config] = None
     returncode: Optional[int] = None
 
@@ -80,6 +83,15 @@ class Job:
     def command_line(self) -> str:
         """The command as a shell takes it."""
         return shlex.join(self.command)
+
+
+def mim_package() -> str:
+    """What mim calls mmdet: the name of the distribution that brings it."""
+    try:
+        metadata.version('mmdet')
+    except metadata.PackageNotFoundError:
+        return 'onedl-mmdetection'
+    return 'mmdet'
 
 
 def parse_cfg_options(words: Sequence[str]) -> dict:
@@ -100,7 +112,14 @@ def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch
     for table in tables:
         for row in table.rows:
             rows.setdefault(row.experiment, row)
-    return [_plan_job(row, seed, Path(work_dirs), launch) for row in rows.values() for seed in seeds]
+    jobs = [_plan_job(row, seed, Path(work_dirs), launch) for row in rows.values() for seed in seeds]
+    for number, job in enumerate(jobs):
+        # rows that differ in how they test only, as those of multi-scale testing in Table 8
+        twin = next((other for other in jobs[:number] if other.seed == job.seed and same_run(other.wanted, job.wanted)),
+                    None)
+        if twin and job.action != 'skip':
+            job.action, job.reason = 'skip', f'the same training as {twin.row.experiment}: test its checkpoint'
+    return jobs
 
 
 def _plan_job(row: Row, seed: int, work_dirs: Path, launch: Launch) -> Job:
@@ -115,11 +134,11 @@ def _plan_job(row: Row, seed: int, work_dirs: Path, launch: Launch) -> Job:
     wanted.merge_from_dict(parse_cfg_options(options))
     action, reason = _decide(work_dir, wanted)
     config = work_dir / Path(row.config).name if launch.overlay else find_config(row.config)
-    command = ['mim', 'train', 'mmdet', str(config), '--yes', '--launcher', launch.launcher,
+    command = ['mim', 'train', mim_package(), str(config), '--yes', '--launcher', launch.launcher,
                '--gpus', str(launch.gpus), *launch.mim_options, '--work-dir', str(work_dir),
                *(['--amp'] if launch.amp else []), *(['--resume'] if action == 'resume' else []),
                '--cfg-options', *options]
-    return Job(row, seed, work_dir, action, reason, command, merged)
+    return Job(row, seed, work_dir, action, reason, command, wanted, merged)
 
 
 def _batch_options(base: Config, launch: Launch) -> List[str]:

@@ -97,7 +97,9 @@ def present(report: pd.DataFrame) -> pd.DataFrame:
                                for ours, paper in zip(report[metric], report[f'paper {metric}'])]
         if metric == 'AP':
             columns['Δ AP'] = ['' if pd.isna(value) else f'{value:+.1f}' for value in report['difference']]
-    return pd.concat([pd.DataFrame(columns), _means(report, columns)], ignore_index=True).fillna('')
+    words = pd.concat([pd.DataFrame(columns), _means(report, columns)], ignore_index=True).fillna('')
+    order = {row: place for place, row in enumerate(report['row'].unique())}
+    return words.sort_values('row', key=lambda rows: rows.map(order), kind='stable', ignore_index=True)
 
 
 def _means(report: pd.DataFrame, columns: dict) -> pd.DataFrame:
