@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
-from .base import Claims, GroundTruths, Match, PyramidAssigner
+from .base import Claims, GroundTruths, Match, PyramidAssigner, at_least_float32
 from .geometry import box_areas, box_centers, compact, inside, precise, smallest
 
 
@@ -104,7 +104,7 @@ class ATSSAssigner(PyramidAssigner):
         if predictions is None or 'scores' not in predictions or 'bboxes' not in predictions:
             raise ValueError(f'alpha={self.alpha} needs scores and bboxes in pred_instances, which this head does '
                              'not pass; use alpha=None, or a head such as DDODHead')
-        score = predictions.scores[prior, labels[gt]].sigmoid()
+        score = at_least_float32(predictions.scores[prior, labels[gt]]).sigmoid()
         overlap = self.pair_overlaps(predictions.bboxes[prior].to(boxes.dtype), boxes[gt])
         return score.to(overlap.dtype)**(1 - self.alpha) * overlap**self.alpha
 
