@@ -22,37 +22,54 @@ def _ranges(layout: Layout):
 
 def _spatial_scale(layout, iof_thr):
     ranges = _ranges(layout)
-    return Definition(SpatialScaleAssigner(ranges, iof_thr), partial(oracle.spatial_scale, ranges=ranges, iof_thr=iof_thr))
+    return Definition(
+        SpatialScaleAssigner(ranges, iof_thr), partial(oracle.spatial_scale, ranges=ranges, iof_thr=iof_thr))
 
 
 def _center_sampling(layout, iof_thr):
     ranges = _ranges(layout)
-    return Definition(CenterSamplingAssigner(9, None, ranges, iof_thr),
-                      partial(oracle.center_sampling, ranges=ranges, topk=9, iof_thr=iof_thr))
+    return Definition(
+        CenterSamplingAssigner(9, None, ranges, iof_thr),
+        partial(oracle.center_sampling, ranges=ranges, topk=9, iof_thr=iof_thr))
 
 
 def _radius_sampling(layout, iof_thr):
     ranges, strides = _ranges(layout), [stride[0] for stride in layout.strides]
-    return Definition(CenterSamplingAssigner(9, 1.5, ranges, iof_thr, strides),
-                      partial(oracle.radius_sampling, ranges=ranges, radius=1.5, strides=list(zip(strides, strides)),
-                              iof_thr=iof_thr))
+    return Definition(
+        CenterSamplingAssigner(9, 1.5, ranges, iof_thr, strides),
+        partial(
+            oracle.radius_sampling,
+            ranges=ranges,
+            radius=1.5,
+            strides=list(zip(strides, strides)),
+            iof_thr=iof_thr))
 
 
 MAKERS = {
-    'atss': lambda layout, iof_thr: Definition(
+    'atss':
+    lambda layout, iof_thr: Definition(
         ATSSAssigner(ignore_iof_thr=iof_thr), partial(oracle.atss, iof_thr=iof_thr)),
-    'atss_k3': lambda layout, iof_thr: Definition(
+    'atss_k3':
+    lambda layout, iof_thr: Definition(
         ATSSAssigner(topk=3, ignore_iof_thr=iof_thr), partial(oracle.atss, topk=3, iof_thr=iof_thr)),
-    'atss_k1': lambda layout, iof_thr: Definition(
+    'atss_k1':
+    lambda layout, iof_thr: Definition(
         ATSSAssigner(topk=1, ignore_iof_thr=iof_thr), partial(oracle.atss, topk=1, iof_thr=iof_thr)),
-    'ssc': _spatial_scale,
-    'center_sampling': _center_sampling,
-    'radius_sampling': _radius_sampling,
-    'iou': lambda layout, iof_thr: Definition(
+    'ssc':
+    _spatial_scale,
+    'center_sampling':
+    _center_sampling,
+    'radius_sampling':
+    _radius_sampling,
+    'iou':
+    lambda layout, iof_thr: Definition(
         IoUAssigner(ignore_iof_thr=iof_thr), partial(oracle.iou_rule, iof_thr=iof_thr)),
-    'iou_in_gt_box': lambda layout, iof_thr: Definition(
-        IoUAssigner(in_gt_box=True, ignore_iof_thr=iof_thr), partial(oracle.iou_rule, in_gt_box=True, iof_thr=iof_thr)),
-    'topk_iou': lambda layout, iof_thr: Definition(
+    'iou_in_gt_box':
+    lambda layout, iof_thr: Definition(
+        IoUAssigner(in_gt_box=True, ignore_iof_thr=iof_thr),
+        partial(oracle.iou_rule, in_gt_box=True, iof_thr=iof_thr)),
+    'topk_iou':
+    lambda layout, iof_thr: Definition(
         TopKIoUAssigner(ignore_iof_thr=iof_thr), partial(oracle.topk_iou, iof_thr=iof_thr)),
 }
 

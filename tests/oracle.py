@@ -1,4 +1,4 @@
-"""What the sample definitions say, as plain loops: the paper's Algorithm 1 and its neighbours, nothing clever.
+"""What the sample definitions say, as plain loops: Algorithm 1 of the paper and its neighbours.
 
 Written from the paper (arXiv:1912.02424v4) and its recipe, not from the assigners. Everything is computed in
 float64 on the numbers given, ground truth by ground truth and level by level; numpy only sorts a level by
@@ -12,7 +12,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-INSIDE = 0.01           # a centre is inside a box if all four distances to its sides exceed this many pixels
+INSIDE = 0.01  # a centre is inside a box if all four distances to its sides exceed this many pixels
 BACKGROUND, IGNORED = 0, -1
 
 
@@ -24,12 +24,12 @@ class Scene:
         priors (ndarray): (N, 4) boxes [x1, y1, x2, y2].
         num_level_priors (Sequence[int]): Priors of each level, in order; sums to N.
         gts (ndarray): (G, 4) ground truths.
-        points (ndarray, optional): (N, 2) anchor point of each prior, shared by the anchors of a location; default:
-            its centre.
-        anchors_per_location (Sequence[int]): A of each level; the A anchors of a location are neighbours in order.
+        points (ndarray, optional): (N, 2) anchor point of each prior, shared by the anchors of a
+            location; default: its centre.
+        anchors_per_location (Sequence[int]): A of each level; the anchors of a location are neighbours.
         ignored (ndarray): (I, 4) regions to ignore.
-        tol (float): Coordinates that differ relatively by less, without being equal, depend on rounding; what hangs on one
-            of them is not ``clear``.
+        tol (float): Coordinates that differ relatively by less, without being equal, depend on rounding; what
+            hangs on one of them is not ``clear``.
         iou_tol (float): The same for IoU.
     """
     priors: np.ndarray
@@ -95,7 +95,7 @@ def box_center(box) -> Tuple[float, float]:
 
 
 def undecided(values: np.ndarray, order: np.ndarray, num: int, tol: float) -> np.ndarray:
-    """Which values compete for the last of the first num places so closely that rounding decides; exact ties do not."""
+    """Which values compete so closely for the first num places that rounding decides; exact ties do not."""
     if len(order) <= num:
         return order[:0]
     rivals = order[np.abs(values[order] - values[order[num - 1]]) <= tol]
@@ -126,7 +126,9 @@ def nearest(scene: Scene, level: range, anchors: int, gt, topk: int) -> Tuple[Li
 
 def all_nearest(scene: Scene, gt, topk: int) -> Tuple[List[int], List[int]]:
     """The candidates of all levels together."""
-    found = [nearest(scene, level, a, gt, topk) for level, a in zip(scene.levels(), scene.anchors_per_location)]
+    found = [
+        nearest(scene, level, a, gt, topk) for level, a in zip(scene.levels(), scene.anchors_per_location)
+    ]
     return [p for chosen, _ in found for p in chosen], [p for _, doubtful in found for p in doubtful]
 
 
@@ -184,7 +186,7 @@ def threshold(ious: Sequence[float]) -> float:
 
 
 def top_up(scene: Scene, gt, missing: int, clear: np.ndarray, spare: dict) -> List[int]:
-    """The next best of spare {prior: (outside, -IoU)}: those inside first, then by IoU, then the lower prior."""
+    """The next best of {prior: (outside, -IoU)}: those inside first, by IoU, ties to the lower prior."""
     if missing <= 0 or area(gt) <= 0:
         return []
     priors = np.array(sorted(p for p, rank in spare.items() if rank[1] < 0), dtype=int)
@@ -212,9 +214,10 @@ def atss(scene: Scene, topk: int = 9, iof_thr: float = -1, min_positives: int = 
             if len(set(overlaps.values())) > 1 and inside[p] and abs(overlaps[p] - limit) <= scene.iou_tol:
                 clear[p] = False
         positives = [p for p in candidates if inside[p] and overlaps[p] >= limit and not hidden[p]]
-        positives += top_up(scene, gt, min_positives - len(positives), clear,
-                            {p: (not inside[p], -overlaps[p]) for p in candidates
-                             if p not in positives and not hidden[p]})
+        positives += top_up(
+            scene, gt, min_positives - len(positives), clear,
+            {p: (not inside[p], -overlaps[p])
+             for p in candidates if p not in positives and not hidden[p]})
         claims += [Claim(p, g, -overlaps[p]) for p in positives]
     return ignore(scene, settle(scene, claims, gt_inds, clear), iof_thr)
 
@@ -255,14 +258,18 @@ def center_sampling(scene: Scene, ranges, topk: int = 9, iof_thr: float = -1) ->
 
 
 def radius_sampling(scene: Scene, ranges, radius: float, strides, iof_thr: float = -1) -> Answer:
-    """FCOS's later variant: points strictly inside a square of radius strides around the centre, clipped to the box."""
+    """FCOS's later variant: points strictly inside a square of radius strides, clipped to the box."""
     gt_inds, clear = start(scene)
     claims = []
     for level, (sx, sy), bounds in zip(scene.levels(), strides, ranges):
         for g, gt in enumerate(scene.gts):
             cx, cy = box_center(gt)
-            square = np.array([max(cx - radius * sx, gt[0]), max(cy - radius * sy, gt[1]),
-                               min(cx + radius * sx, gt[2]), min(cy + radius * sy, gt[3])])
+            square = np.array([
+                max(cx - radius * sx, gt[0]),
+                max(cy - radius * sy, gt[1]),
+                min(cx + radius * sx, gt[2]),
+                min(cy + radius * sy, gt[3])
+            ])
             claims += [
                 Claim(p, g, area(gt)) for p in level
                 if is_inside(scene, p, square, clear, margin=0.) and in_range(scene, p, gt, bounds, clear)
@@ -270,9 +277,12 @@ def radius_sampling(scene: Scene, ranges, radius: float, strides, iof_thr: float
     return ignore(scene, settle(scene, claims, gt_inds, clear), iof_thr)
 
 
-def iou_rule(scene: Scene, pos: float = 0.5, neg: float = 0.4, in_gt_box: bool = False,
+def iou_rule(scene: Scene,
+             pos: float = 0.5,
+             neg: float = 0.4,
+             in_gt_box: bool = False,
              iof_thr: float = -1) -> Answer:
-    """RetinaNet: two thresholds, and every ground truth's best priors rescued for their own best ground truth."""
+    """RetinaNet: two thresholds, and every ground truth's best priors rescued for their own best."""
     gt_inds, clear = start(scene)
     table = [[iou(prior, gt) for gt in scene.gts] for prior in scene.priors]
     own = [max(range(len(row)), key=lambda g: (row[g], -g)) if row else None for row in table]
@@ -300,7 +310,7 @@ def iou_rule(scene: Scene, pos: float = 0.5, neg: float = 0.4, in_gt_box: bool =
 
 
 def topk_iou(scene: Scene, topk: int = 9, iof_thr: float = -1) -> Answer:
-    """The authors' fourth definition: k anchors of highest IoU - d / (1000 d_max) over all levels, centre inside."""
+    """The authors' fourth: k anchors of highest IoU - d / (1000 d_max) over all levels, centre inside."""
     gt_inds, clear = start(scene)
     claims = []
     distances = [[math.dist(center, box_center(gt)) for center in scene.points] for gt in scene.gts]

@@ -25,8 +25,10 @@ class Layout(NamedTuple):
     strides: List[Tuple[float, float]]
 
     def __repr__(self) -> str:
-        return (f'Layout({self.num_level_priors} priors of {self.priors.dtype}, strides {self.strides}, A {self.anchors}, '
-                f'first {self.priors[:1].tolist()} at {self.points[:1].tolist()})')
+        return (
+            f'Layout({self.num_level_priors} priors of {self.priors.dtype}, strides {self.strides}, '
+            f'A {self.anchors}, '
+            f'first {self.priors[:1].tolist()} at {self.points[:1].tolist()})')
 
 
 def make_layout(size: Tuple[int, int] = (128, 160),
@@ -41,8 +43,10 @@ def make_layout(size: Tuple[int, int] = (128, 160),
     maps = [(ceil(size[0] / sy), ceil(size[1] / sx)) for sx, sy in strides]
     levels = maker.grid_priors(maps, dtype=dtype, device='cpu')
     # mmdet's offset is a share of the shorter stride
-    points = [np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).reshape(-1, 2) * s + center_offset * min(s)
-              for (h, w), s in zip(maps, np.array(strides, dtype=np.float64))]
+    points = [
+        np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).reshape(-1, 2) * s + center_offset * min(s)
+        for (h, w), s in zip(maps, np.array(strides, dtype=np.float64))
+    ]
     points = np.concatenate([p.repeat(a, 0) for p, a in zip(points, maker.num_base_priors)])
     return Layout(torch.cat(levels), [len(p) for p in levels], points, maker.num_base_priors, strides)
 
@@ -50,8 +54,8 @@ def make_layout(size: Tuple[int, int] = (128, 160),
 def to_scene(layout: Layout, gts, ignored=(), tol: float = 0) -> Scene:
     """What the oracle is given: the very numbers that the assigner is given.
 
-    ``tol`` is the relative precision of coordinates; by default that of the type, or exact for numbers such as
-    squares at half strides and corners of whole pixels, whose sums and products lose nothing.
+    ``tol`` is the relative precision of coordinates; by default that of the type, or exact for numbers such
+    as squares at half strides and corners of whole pixels, whose sums and products lose nothing.
     """
     priors, gts, ignored = (_numbers(boxes) for boxes in (layout.priors, gts, ignored))
     single = layout.priors.dtype == torch.float32
@@ -73,9 +77,12 @@ def instances(boxes, labels=None, dtype: torch.dtype = torch.float32) -> Instanc
     return InstanceData(bboxes=boxes, labels=labels)
 
 
-def random_boxes(num: int, size: Tuple[int, int] = (128, 160), seed: int = 0, grid: float = 0,
+def random_boxes(num: int,
+                 size: Tuple[int, int] = (128, 160),
+                 seed: int = 0,
+                 grid: float = 0,
                  dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Boxes log-uniform in width and height from 2 pixels to the image and more, some of them over its border.
+    """Boxes log-uniform in width and height from 2 pixels to the image and more, some over its border.
 
     ``grid`` rounds their corners to its multiples, which makes ties.
     """
@@ -95,5 +102,6 @@ def scale_ranges(num_levels: int, first: float = 64) -> List[Tuple[float, float]
 def assert_equals_oracle(gt_inds: torch.Tensor, answer: Answer) -> None:
     """The two agree wherever the definition, not rounding, decides."""
     wrong = np.flatnonzero((gt_inds.numpy() != answer.gt_inds) & answer.clear)
-    assert len(wrong) == 0, (f'priors {wrong[:10].tolist()} (of {len(wrong)}): got {gt_inds.numpy()[wrong[:10]].tolist()}, '
-                             f'by the definition {answer.gt_inds[wrong[:10]].tolist()}')
+    assert len(wrong) == 0, (
+        f'priors {wrong[:10].tolist()} (of {len(wrong)}): got {gt_inds.numpy()[wrong[:10]].tolist()}, '
+        f'by the definition {answer.gt_inds[wrong[:10]].tolist()}')

@@ -1,4 +1,4 @@
-"""Bad and extreme data, fuzzed: every assigner against the loops of ``oracle.py`` on scenes that hypothesis invents."""
+"""Bad and extreme data, fuzzed: every assigner against the loops of ``oracle.py``."""
 import numpy as np
 import oracle
 import pytest
@@ -16,7 +16,7 @@ A1_SMALL = dict(ratios=[1.0], octave_base_scale=1, scales_per_octave=1)
 A2 = dict(ratios=[0.25, 4.0], octave_base_scale=4, scales_per_octave=1)
 A3 = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=8, scales_per_octave=1)
 A9 = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3)
-FUZZ = settings(max_examples=40, deadline=None, derandomize=True)
+FUZZ = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 @st.composite
@@ -32,12 +32,16 @@ def pyramids(draw):
 
 @st.composite
 def ground_truths(draw, most=8):
-    """Whole pixels, so that there are ties: no box, tiny, flat, inside out, over the border, far away, and twice the same."""
-    ordinary = st.tuples(st.integers(-20, 100), st.integers(-20, 100), st.integers(1, 130), st.integers(1, 130))
+    """Whole pixels, so that there are ties: tiny, flat, inside out, over the border, far, twice the same."""
+    ordinary = st.tuples(
+        st.integers(-20, 100), st.integers(-20, 100), st.integers(1, 130), st.integers(1, 130))
     tiny = st.tuples(st.integers(0, 96), st.integers(0, 96), st.integers(1, 2), st.integers(1, 2))
     long = st.tuples(st.integers(-500, 96), st.integers(0, 96), st.integers(300, 900), st.integers(1, 4))
-    empty = st.tuples(st.integers(0, 96), st.integers(0, 96), st.sampled_from([0, 0, -1, -30, 20]), st.sampled_from([0, -1, -30]))
-    huge = st.tuples(st.integers(-900, 0), st.integers(-900, 0), st.integers(500, 2000), st.integers(500, 2000))
+    empty = st.tuples(
+        st.integers(0, 96), st.integers(0, 96), st.sampled_from([0, 0, -1, -30, 20]),
+        st.sampled_from([0, -1, -30]))
+    huge = st.tuples(
+        st.integers(-900, 0), st.integers(-900, 0), st.integers(500, 2000), st.integers(500, 2000))
     outside = st.tuples(st.integers(300, 900), st.integers(-900, 900), st.integers(1, 60), st.integers(1, 60))
     rows = draw(st.lists(st.one_of(ordinary, ordinary, tiny, long, empty, huge, outside), max_size=most))
     if rows and draw(st.booleans()):
@@ -52,14 +56,17 @@ def ground_truths(draw, most=8):
 def test_equals_oracle(name, data):
     layout = data.draw(pyramids())
     boxes = data.draw(ground_truths()).to(layout.priors.dtype)
-    ignored = data.draw(st.sampled_from([None, [[0., 0., 30., 40.]], [[20., 0., 20., 50.], [10., 10., 200., 300.]]]))
+    ignored = data.draw(
+        st.sampled_from([None, [[0., 0., 30., 40.]], [[20., 0., 20., 50.], [10., 10., 200., 300.]]]))
     definition = define(name, layout, iof_thr=0.5)
     levels = layout.num_level_priors
-    batch = definition.assigner.assign_batch(
-        layout.priors, levels, [instances(boxes, dtype=layout.priors.dtype)], None if ignored is None else [instances(ignored)])
+    batch = definition.assigner.assign_batch(layout.priors, levels,
+                                             [instances(boxes, dtype=layout.priors.dtype)],
+                                             None if ignored is None else [instances(ignored)])
     answer = definition.loops(to_scene(layout, boxes, ignored or ()))
     assert_equals_oracle(batch.gt_inds[0], answer)
-    empty = torch.from_numpy(((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).numpy()).nonzero().flatten() + 1
+    empty = torch.from_numpy(
+        ((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).numpy()).nonzero().flatten() + 1
     assert not torch.isin(batch.gt_inds, empty).any()  # no area: never positive
     assert bool(batch.max_overlaps.isfinite().all())
 
@@ -69,8 +76,8 @@ def test_equals_oracle(name, data):
 def test_min_positives_equals_oracle(data):
     layout = data.draw(pyramids())
     boxes, num = data.draw(ground_truths()).to(layout.priors.dtype), data.draw(st.integers(1, 12))
-    batch = ATSSAssigner(min_positives=num).assign_batch(
-        layout.priors, layout.num_level_priors, [instances(boxes, dtype=layout.priors.dtype)])
+    batch = ATSSAssigner(min_positives=num).assign_batch(layout.priors, layout.num_level_priors,
+                                                         [instances(boxes, dtype=layout.priors.dtype)])
     assert_equals_oracle(batch.gt_inds[0], oracle.atss(to_scene(layout, boxes), min_positives=num))
 
 
@@ -125,7 +132,10 @@ def test_a_thousand_ground_truths(name):
 def test_image_sizes(size):
     """ATSS from 32 to 4000 pixels; the loops visit candidates only."""
     layout = make_layout(size=size)
-    boxes = torch.cat([crowd(15, size, 1), torch.tensor([[0., 0., 4000., 4.], [10., 0., 12., 4000.], [-5e3, -5e3, 9e3, 9e3]])])
+    boxes = torch.cat([
+        crowd(15, size, 1),
+        torch.tensor([[0., 0., 4000., 4.], [10., 0., 12., 4000.], [-5e3, -5e3, 9e3, 9e3]])
+    ])
     answer = oracle.atss(to_scene(layout, boxes))
     for levels in (None, layout.num_level_priors):
         got = ATSSAssigner().assign_batch(layout.priors, levels, [instances(boxes)]).gt_inds[0]
@@ -141,7 +151,8 @@ def test_half_precision(name, dtype):
     boxes = random_boxes(9, (96, 96), seed=4, grid=1).to(dtype)
     assigner = define(name, layout).assigner
     expected = assigner.assign_batch(layout.priors, layout.num_level_priors, [instances(boxes.float())])
-    for priors, gts in [(layout.priors.to(dtype), boxes), (layout.priors, boxes), (layout.priors.to(dtype), boxes.float())]:
+    for priors, gts in [(layout.priors.to(dtype), boxes), (layout.priors, boxes),
+                        (layout.priors.to(dtype), boxes.float())]:
         found = assigner.assign_batch(priors, layout.num_level_priors, [instances(gts, dtype=gts.dtype)])
         assert_close(found.gt_inds, expected.gt_inds, rtol=0, atol=0)
         assert_close(found.max_overlaps, expected.max_overlaps)
@@ -151,7 +162,9 @@ def test_half_precision(name, dtype):
 @pytest.mark.parametrize('name', MAKERS)
 def test_mixed_precision_of_a_batch(name):
     layout = make_layout(size=(96, 96), strides=(8, 16, 32))
-    single, double = random_boxes(5, (96, 96), 1, grid=1), random_boxes(5, (96, 96), 2, grid=1, dtype=torch.float64)
+    single, double = random_boxes(
+        5, (96, 96), 1, grid=1), random_boxes(
+            5, (96, 96), 2, grid=1, dtype=torch.float64)
     assigner = define(name, layout).assigner
     gts = [instances(single), instances(double, dtype=torch.float64), instances([])]
     batch = assigner.assign_batch(layout.priors, None, gts)

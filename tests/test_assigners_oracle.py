@@ -1,4 +1,4 @@
-"""Every assigner against plain loops written from the definitions (``oracle.py``), and the details of the definitions."""
+"""Every assigner against plain loops written from the definitions (``oracle.py``), and their details."""
 import oracle
 import pytest
 import torch
@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData
 from scenes import assert_equals_oracle, instances, make_layout, random_boxes, to_scene
 from torch.testing import assert_close
 
-from atss_plugin.assigners import ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner
+from atss_plugin.assigners import ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner
 
 A3 = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=8, scales_per_octave=1)
 A9 = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3)
@@ -28,7 +28,8 @@ def one_image(assigner, layout, boxes, ignored=None, levels=True):
     """gt_inds (N,) of one image; the priors of each level given or not."""
     ignore = None if ignored is None else [instances(ignored)]
     levels = layout.num_level_priors if levels else None
-    return assigner.assign_batch(layout.priors, levels, [instances(boxes, dtype=layout.priors.dtype)], ignore).gt_inds[0]
+    return assigner.assign_batch(layout.priors, levels, [instances(boxes, dtype=layout.priors.dtype)],
+                                 ignore).gt_inds[0]
 
 
 @pytest.mark.parametrize('layout_name', LAYOUTS)
@@ -43,7 +44,7 @@ def test_random_scenes(name, layout_name):
         answer = define(name, layout).loops(to_scene(layout, boxes))
         assert_equals_oracle(one_image(definition.assigner, layout, boxes, levels=seed % 2), answer)
         clear.append(answer.clear.mean())
-    # nearly everything is decided by the definition, not by rounding; sides such as 32 sqrt(2) make ties inexact
+    # nearly everything is decided by the definition, not by rounding; sides such as 32 sqrt(2) blur ties
     exact = layout_name in ('a1', 'a1_float64', 'a1_corner')
     assert sum(clear) / len(clear) > (0.97 if exact else 0.6)
 
@@ -61,7 +62,20 @@ def test_ignored_regions(name):
     without = one_image(plain.assigner, layout, boxes)
     assert hidden.any() and (without[hidden] > 0).any()
     assert_close(gt_inds, torch.where(hidden, -1, without), rtol=0, atol=0)
-    assert_close(one_image(plain.assigner, layout, boxes, ignored), without, rtol=0, atol=0)  # the default is off
+    assert_close(
+        one_image(plain.assigner, layout, boxes, ignored), without, rtol=0, atol=0)  # the default is off
+
+
+@pytest.mark.parametrize('name', [name for name in MAKERS if not name.startswith('iou')])
+def test_ignored_priors_have_no_overlap(name):
+    """max_overlaps is 0 where not positive, also where an ignored region took the positive away."""
+    layout = make_layout(size=(96, 96), strides=(8, 16, 32))
+    boxes, region = random_boxes(10, (96, 96), seed=5, grid=2), instances([[0., 0., 60., 50.]])
+    result = define(
+        name, layout,
+        iof_thr=0.5).assigner.assign(InstanceData(priors=layout.priors), instances(boxes), region)
+    assert bool((result.max_overlaps[result.gt_inds <= 0] == 0).all())
+    assert bool((result.labels[result.gt_inds <= 0] == -1).all())
 
 
 @pytest.mark.parametrize('name', MAKERS)
@@ -69,13 +83,16 @@ def test_result_fields(name):
     """labels and max_overlaps say the same as gt_inds, in mmdet's terms."""
     layout = make_layout()
     boxes, labels = random_boxes(12, seed=8), torch.arange(12).flip(0) + 20
-    result = define(name, layout).assigner.assign(InstanceData(priors=layout.priors), instances(boxes, labels))
+    result = define(name,
+                    layout).assigner.assign(InstanceData(priors=layout.priors), instances(boxes, labels))
     assert result.num_gts == 12 and result.gt_inds.dtype == result.labels.dtype == torch.long
     positive = result.gt_inds > 0
     assert_close(result.labels[positive], labels[result.gt_inds[positive] - 1], rtol=0, atol=0)
     assert bool((result.labels[~positive] == -1).all())
-    expected = [oracle.iou(layout.priors[p].tolist(), boxes[result.gt_inds[p] - 1].tolist())
-                for p in positive.nonzero().flatten().tolist()]
+    expected = [
+        oracle.iou(layout.priors[p].tolist(), boxes[result.gt_inds[p] - 1].tolist())
+        for p in positive.nonzero().flatten().tolist()
+    ]
     assert_close(result.max_overlaps[positive], torch.tensor(expected), rtol=1e-5, atol=1e-6)
     if 'iou' not in name or name == 'topk_iou':
         assert bool((result.max_overlaps[~positive] == 0).all())
@@ -92,7 +109,7 @@ class TestTies:
     """Ties go to the lower prior, and between ground truths to the lower ground truth."""
 
     def test_distance(self):
-        """A centre on a corner of four cells is equally far from four anchors: k = 1, 2, 3 take them in order."""
+        """A centre on a corner of four cells is equally far from four anchors, which are taken in order."""
         layout = make_layout(size=(32, 32), strides=(8, ))
         box = torch.tensor([[0., 0., 32., 32.]])
         for k, expected in [(1, [5]), (2, [5, 6]), (3, [5, 6, 9]), (4, [5, 6, 9, 10])]:
@@ -117,7 +134,8 @@ class TestTies:
 
     def test_equal_iou(self):
         """An anchor in the middle between two boxes belongs to the lower one."""
-        layout = make_layout(size=(24, 24), strides=(8, ), ratios=[1.0], octave_base_scale=1, scales_per_octave=1)
+        layout = make_layout(
+            size=(24, 24), strides=(8, ), ratios=[1.0], octave_base_scale=1, scales_per_octave=1)
         left, right = [4., 8., 16., 16.], [8., 8., 20., 16.]
         for boxes in ([left, right], [right, left]):
             gt_inds = one_image(ATSSAssigner(topk=1), layout, torch.tensor(boxes))
@@ -154,7 +172,8 @@ class TestDetails:
         assert c.mask.sum(1).tolist() == [9 + 6 + 2 + 1 + 1] * 6
         for g, box in enumerate(boxes.tolist()):
             index = c.index[g][c.mask[g]].tolist()
-            ious = torch.tensor([oracle.iou(layout.priors[p].tolist(), box) for p in index], dtype=torch.float64)
+            ious = torch.tensor([oracle.iou(layout.priors[p].tolist(), box) for p in index],
+                                dtype=torch.float64)
             assert_close(c.iou[g][c.mask[g]].double(), ious, rtol=1e-5, atol=1e-6)
             assert_close(c.mean[g].double(), ious.mean(), rtol=1e-5, atol=1e-6)
             assert_close(c.std[g].double(), ious.std(), rtol=1e-5, atol=1e-6)
@@ -162,12 +181,16 @@ class TestDetails:
             levels = [sum(p >= n for n in (24, 30, 32, 33)) for p in index]
             assert c.level[c.mask[g]].tolist() == levels
 
-    def test_equal_overlaps_are_all_positive(self):
+    @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+    @pytest.mark.parametrize('topk', [3, 5, 6, 7, 9, 11, 13])
+    def test_equal_overlaps_are_all_positive(self, topk, dtype):
         """If all candidates have the same IoU, all reach the threshold: rounding must not decide."""
-        layout = make_layout(size=(64, 64), strides=(8, ), ratios=[1.0], octave_base_scale=1, scales_per_octave=1)
-        box = torch.tensor([[2., 2., 60.2, 59.9]])
-        gt_inds = one_image(ATSSAssigner(topk=7), layout, box)
-        assert int((gt_inds > 0).sum()) == 7
+        layout = make_layout(size=(64, 64), strides=(8, ), dtype=dtype, ratios=[1.0], scales=[1.0])
+        for seed in range(10):
+            border = torch.rand(4, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+            box = torch.tensor([-1., -1., 65., 65.], dtype=dtype) + border * torch.tensor([-9, -9, 9, 9])
+            gt_inds = one_image(ATSSAssigner(topk=topk), layout, box[None])
+            assert int((gt_inds > 0).sum()) == topk
 
     @pytest.mark.parametrize('depth, positive', [
         pytest.param(0.0, False, id='on_the_border'),
@@ -177,7 +200,8 @@ class TestDetails:
     @pytest.mark.parametrize('name', ['atss', 'ssc', 'center_sampling', 'topk_iou', 'iou_in_gt_box'])
     def test_margin(self, name, depth, positive):
         """The centre (4, 4) of the only anchor counts as inside if it is 0.01 away from all sides."""
-        layout = make_layout(size=(8, 8), strides=(8, ), ratios=[1.0], octave_base_scale=1, scales_per_octave=1)
+        layout = make_layout(
+            size=(8, 8), strides=(8, ), ratios=[1.0], octave_base_scale=1, scales_per_octave=1)
         gt_inds = one_image(define(name, layout).assigner, layout, [[4 - depth, 0., 12., 8.]])
         assert gt_inds.tolist() == [1 if positive else -1 if name == 'iou_in_gt_box' else 0]
 
@@ -188,25 +212,30 @@ class TestDetails:
         pytest.param(128, [1, 2], id='128'),
         pytest.param(1000, [4], id='1000'),
     ])
-    @pytest.mark.parametrize('make', [SpatialScaleAssigner, lambda: CenterSamplingAssigner(topk=9),
-                                      lambda: CenterSamplingAssigner(radius=1.5)],
-                             ids=['ssc', 'center_sampling', 'radius_sampling'])
+    @pytest.mark.parametrize(
+        'make', [
+            SpatialScaleAssigner, lambda: CenterSamplingAssigner(topk=9),
+            lambda: CenterSamplingAssigner(radius=1.5)
+        ],
+        ids=['ssc', 'center_sampling', 'radius_sampling'])
     def test_range_ends_are_included(self, make, size, levels):
         """An anchor whose farthest side is exactly 64 away is positive on both levels."""
         strides = (8, 8, 8, 8, 8)
         layout = make_layout(size=(8, 8), strides=strides)
         assigner = make()
         assigner.strides = [1000.] * 5
-        gt_inds = assigner.assign_batch(layout.priors, [1] * 5, [instances([[0., 0., 4. + size, 8.]])]).gt_inds[0]
+        gt_inds = assigner.assign_batch(layout.priors, [1] * 5,
+                                        [instances([[0., 0., 4. + size, 8.]])]).gt_inds[0]
         assert gt_inds.nonzero().flatten().tolist() == levels
 
     def test_radius_is_strict(self):
-        """1.5 strides around the centre (20, 20): the points 8 and 32 are on the border of the square, and out."""
+        """1.5 strides around the centre (20, 20): the points 8 and 32 are on the square's border, and out."""
         layout = make_layout(size=(40, 40), strides=(8, ), center_offset=0.0)
         assigner = CenterSamplingAssigner(radius=1.5, scale_ranges=[(-1, 1e9)], strides=[8])
         gt_inds = one_image(assigner, layout, [[0., 0., 40., 40.]])
-        assert sorted({tuple(p) for p in layout.points[(gt_inds > 0).numpy()].tolist()}) == [
-            (16., 16.), (16., 24.), (24., 16.), (24., 24.)]
+        assert sorted({tuple(p)
+                       for p in layout.points[(gt_inds > 0).numpy()].tolist()}) == [(16., 16.), (16., 24.),
+                                                                                    (24., 16.), (24., 24.)]
 
     def test_rescued_for_its_own_best(self):
         """The best prior of a small box, far below the thresholds, has a better ground truth of its own."""
@@ -231,7 +260,8 @@ class TestDetails:
         boxes = random_boxes(5, (96, 128), seed=1)
         c = ATSSAssigner(topk=9).candidates(layout.priors, None, boxes)
         assert c.mask.sum(1).tolist() == [3 * (9 + 9 + 9)] * 5
-        c = ATSSAssigner(topk=9, anchors_per_location=1).candidates(layout.priors, layout.num_level_priors, boxes)
+        c = ATSSAssigner(
+            topk=9, anchors_per_location=1).candidates(layout.priors, layout.num_level_priors, boxes)
         assert c.mask.sum(1).tolist() == [9 + 9 + 9] * 5
 
     def test_a9_one_shape_at_a_time(self):
@@ -261,6 +291,26 @@ class TestDetails:
         c = ATSSAssigner(topk=2).candidates(priors, [8], torch.tensor([[35., 5., 55., 25.]]))
         assert sorted(c.index[c.mask].tolist()) == [0, 1, 2, 3]
 
+    @pytest.mark.parametrize('name', MAKERS)
+    def test_empty_level(self, name):
+        """A crop can take all anchors of a level."""
+        whole = make_layout(size=(96, 96), strides=(8, 16, 32))
+        keep = torch.ones(len(whole.priors), dtype=torch.bool)
+        keep[144:180] = False
+        layout = whole._replace(
+            priors=whole.priors[keep], points=whole.points[keep.numpy()], num_level_priors=[144, 0, 9])
+        boxes = random_boxes(12, (96, 96), 3)
+        definition = define(name, layout)
+        assert_equals_oracle(
+            one_image(definition.assigner, layout, boxes), definition.loops(to_scene(layout, boxes)))
+
+    @pytest.mark.parametrize('levels', [None, [0, 0, 0, 0, 0]], ids=['inferred', 'given'])
+    @pytest.mark.parametrize('name', MAKERS)
+    def test_no_priors(self, name, levels):
+        batch = define(name, make_layout()).assigner.assign_batch(
+            torch.zeros(0, 4), levels, [instances([[0., 0., 9., 9.]])] * 2)
+        assert batch.gt_inds.shape == batch.labels.shape == batch.max_overlaps.shape == (2, 0)
+
 
 class TestMinPositives:
     """Beyond the paper: a ground truth with fewer than n positives gets its next best candidates."""
@@ -276,7 +326,7 @@ class TestMinPositives:
             assert_equals_oracle(one_image(ATSSAssigner(min_positives=num), layout, boxes), answer)
 
     def test_ties_go_to_the_lower_prior(self):
-        """A tiny box inside all its candidates has the same IoU with those of one level: the lower ones are taken."""
+        """A tiny box inside all its candidates has the same IoU with them: the lower ones are taken."""
         layout = make_layout(size=(64, 64), strides=(8, ))
         for n, expected in [(1, [19]), (2, [19, 20]), (3, [19, 20, 26])]:
             gt_inds = one_image(ATSSAssigner(min_positives=n), layout, [[30., 30., 32., 32.]])
@@ -289,18 +339,23 @@ class TestMinPositives:
     def test_inside_comes_first(self):
         """The box lies between centres, but reaches over one of them, whose IoU is not the highest."""
         priors = torch.tensor([[0., 0., 20., 20.], [14., 0., 34., 20.], [0., 0., 100., 100.]])
-        box = [[9., 9., 15., 15.]]  # inside: the centre (10, 10) of the first; the third has its centre far away
-        gt_inds = ATSSAssigner(min_positives=1).assign(InstanceData(priors=priors), [3], instances(box)).gt_inds
+        box = [[9., 9., 15.,
+                15.]]  # inside: the centre (10, 10) of the first; the third has its centre far away
+        gt_inds = ATSSAssigner(min_positives=1).assign(InstanceData(priors=priors), [3],
+                                                       instances(box)).gt_inds
         assert gt_inds.tolist() == [1, 0, 0]
 
     def test_does_not_help_what_nothing_overlaps(self):
         layout = make_layout()
-        boxes = [[50., 50., 50., 60.], [70., 60., 60., 80.], [900., 900., 910., 910.], [-60., -60., -50., -50.]]
+        boxes = [[50., 50., 50., 60.], [70., 60., 60., 80.], [900., 900., 910., 910.],
+                 [-60., -60., -50., -50.]]
         gt_inds = one_image(ATSSAssigner(min_positives=3), layout, torch.tensor(boxes))
-        assert set(gt_inds.tolist()) <= {0, 4}  # the last is beyond the border, but large anchors reach over it
+        assert set(gt_inds.tolist()) <= {0,
+                                         4}  # the last is beyond the border, but large anchors reach over it
 
     def test_conflicts_go_to_the_highest_iou(self):
-        layout = make_layout(size=(8, 8), strides=(8, ), ratios=[1.0], octave_base_scale=1, scales_per_octave=1)
+        layout = make_layout(
+            size=(8, 8), strides=(8, ), ratios=[1.0], octave_base_scale=1, scales_per_octave=1)
         small, large = [5., 5., 7., 7.], [0., 0., 8., 7.]
         for boxes, owner in (([small, large], 2), ([large, small], 1)):
             gt_inds = one_image(ATSSAssigner(min_positives=2), layout, torch.tensor(boxes))
@@ -308,7 +363,8 @@ class TestMinPositives:
 
     def test_ignored_priors_do_not_count(self):
         """What is ignored is no positive: the ground truth gets its next best candidates besides."""
-        layout = make_layout(size=(64, 64), strides=(8, ), ratios=[1.0], octave_base_scale=2, scales_per_octave=1)
+        layout = make_layout(
+            size=(64, 64), strides=(8, ), ratios=[1.0], octave_base_scale=2, scales_per_octave=1)
         box, region = [[10., 10., 30., 30.]], [[0., 0., 24., 24.]]
         answer = oracle.atss(to_scene(layout, box, region), iof_thr=0.7, min_positives=4)
         assert (answer.gt_inds == 1).sum() == 4
@@ -323,19 +379,25 @@ class TestCallingConventions:
     def test_orders(self, name):
         layout = make_layout()
         definition = define(name, layout, iof_thr=0.5)
-        gts, ignore, pred = instances(random_boxes(6, seed=4)), instances([[0., 0., 90., 90.]]), InstanceData(priors=layout.priors)
+        gts, ignore, pred = instances(random_boxes(6,
+                                                   seed=4)), instances([[0., 0., 90., 90.]
+                                                                        ]), InstanceData(priors=layout.priors)
         expected = definition.loops(to_scene(layout, gts.bboxes, ignore.bboxes)).gt_inds
         assign, levels = definition.assigner.assign, layout.num_level_priors
-        for result in (
-                assign(pred, gts, ignore), assign(pred, levels, gts, ignore), assign(pred, gts, gt_instances_ignore=ignore),
-                assign(pred, levels, gts, gt_instances_ignore=ignore), assign(pred, None, gts, ignore),
-                assign(pred, gt_instances=gts, gt_instances_ignore=ignore),
-                assign(pred_instances=pred, num_level_priors=levels, gt_instances=gts, gt_instances_ignore=ignore),
-                assign(pred, tuple(levels), gts, ignore)):
+        for result in (assign(pred, gts,
+                              ignore), assign(pred, levels, gts,
+                                              ignore), assign(pred, gts, gt_instances_ignore=ignore),
+                       assign(pred, levels, gts, gt_instances_ignore=ignore), assign(pred, None, gts, ignore),
+                       assign(pred, gt_instances=gts, gt_instances_ignore=ignore),
+                       assign(
+                           pred_instances=pred,
+                           num_level_priors=levels,
+                           gt_instances=gts,
+                           gt_instances_ignore=ignore), assign(pred, tuple(levels), gts, ignore)):
             assert result.gt_inds.tolist() == expected.tolist()
         without = definition.loops(to_scene(layout, gts.bboxes)).gt_inds.tolist()
-        for result in (assign(pred, gts), assign(pred, levels, gts), assign(pred, gts, None), assign(pred, levels, gts, None),
-                       assign(pred, gt_instances=gts)):
+        for result in (assign(pred, gts), assign(pred, levels, gts), assign(pred, gts, None),
+                       assign(pred, levels, gts, None), assign(pred, gt_instances=gts)):
             assert result.gt_inds.tolist() == without
 
     @pytest.mark.parametrize('name', MAKERS)
@@ -343,12 +405,20 @@ class TestCallingConventions:
         layout = make_layout()
         assigner = define(name, layout, iof_thr=0.5).assigner
         images = [instances(random_boxes(n, seed=n)) for n in (3, 0, 12, 1, 0)]
-        ignored = [instances([[0., 0., 90., 90.]]), None, instances([]), instances([[50., 50., 90., 190.]]), instances([[0., 0., 50., 50.]])]
+        ignored = [
+            instances([[0., 0., 90., 90.]]), None,
+            instances([]),
+            instances([[50., 50., 90., 190.]]),
+            instances([[0., 0., 50., 50.]])
+        ]
         batch = assigner.assign_batch(layout.priors, None, images, ignored)
         for i, (gts, ignore) in enumerate(zip(images, ignored)):
             one = assigner.assign(InstanceData(priors=layout.priors), gts, ignore)
             for field in ('gt_inds', 'labels', 'max_overlaps'):
                 assert_close(getattr(batch, field)[i], getattr(one, field), rtol=0, atol=0)
             positive = batch.gt_inds[i] > 0
-            assert_close(batch.gt_bboxes[batch.gt_rows[i][positive]], gts.bboxes[batch.gt_inds[i][positive] - 1],
-                         rtol=0, atol=0)
+            assert_close(
+                batch.gt_bboxes[batch.gt_rows[i][positive]],
+                gts.bboxes[batch.gt_inds[i][positive] - 1],
+                rtol=0,
+                atol=0)

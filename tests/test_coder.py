@@ -1,4 +1,4 @@
-"""AnchorPointCoder: distances in strides from the anchor's centre, and its contract decode(encode) == identity."""
+"""AnchorPointCoder: distances in strides from the anchor's centre, and decode(encode) == identity."""
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,7 +20,10 @@ def around(points, seed):
 
 
 @SETTINGS
-@given(seed=st.integers(0, 10**6), scale=st.sampled_from([4, 5, 8, 9.5]), ratio=st.sampled_from([0.25, 0.5, 1.0, 4.0]))
+@given(
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([4, 5, 8, 9.5]),
+    ratio=st.sampled_from([0.25, 0.5, 1.0, 4.0]))
 def test_decode_is_the_inverse_of_encode(seed, scale, ratio):
     layout = make_layout(ratios=[ratio], scales=[scale])
     coder, boxes = AnchorPointCoder(scale), around(torch.from_numpy(layout.points).float(), seed)
@@ -42,7 +45,8 @@ def test_stride_of_every_level(scale, ratio):
     """One stride on every side is 2 S wide, whatever the anchor's ratio."""
     layout = make_layout(ratios=[ratio], scales=[scale])
     boxes = AnchorPointCoder(scale).decode(layout.priors, torch.ones(len(layout.priors), 4))
-    strides = torch.cat([torch.full((n, 2), 2. * s[0]) for n, s in zip(layout.num_level_priors, layout.strides)])
+    strides = torch.cat(
+        [torch.full((n, 2), 2. * s[0]) for n, s in zip(layout.num_level_priors, layout.strides)])
     assert_close(boxes[:, 2:] - boxes[:, :2], strides, rtol=1e-5, atol=1e-3)
 
 
@@ -59,7 +63,8 @@ def test_initial_bias_of_the_recipe():
 
 def test_relu():
     """Negative outputs count as 0 and have no gradient."""
-    anchor, output = torch.tensor([[0., 0., 64., 64.]]), torch.tensor([[-3., 2., -0.5, 1.]], requires_grad=True)
+    anchor, output = torch.tensor([[0., 0., 64., 64.]]), torch.tensor([[-3., 2., -0.5, 1.]],
+                                                                      requires_grad=True)
     boxes = AnchorPointCoder().decode(anchor, output)
     assert_close(boxes.detach(), torch.tensor([[32., 16., 32., 40.]]))
     (boxes[:, 2:] - boxes[:, :2]).sum().backward()
@@ -73,9 +78,11 @@ def test_equals_mmdets_distance_coder(seed):
     layout = make_layout()
     outputs = torch.randn((len(layout.priors), 4), generator=torch.Generator().manual_seed(seed)) * 4
     points = torch.from_numpy(layout.points).float()
-    strides = torch.cat([torch.full((n, 1), float(s[0])) for n, s in zip(layout.num_level_priors, layout.strides)])
+    strides = torch.cat(
+        [torch.full((n, 1), float(s[0])) for n, s in zip(layout.num_level_priors, layout.strides)])
     theirs = DistancePointBBoxCoder().decode(points, outputs.relu() * strides, max_shape=(128, 160))
-    assert_close(AnchorPointCoder().decode(layout.priors, outputs, max_shape=(128, 160)), theirs, rtol=1e-5, atol=1e-3)
+    assert_close(
+        AnchorPointCoder().decode(layout.priors, outputs, max_shape=(128, 160)), theirs, rtol=1e-5, atol=1e-3)
 
 
 class TestMaxShape:
@@ -84,26 +91,34 @@ class TestMaxShape:
     ANCHOR = torch.tensor([[0., 0., 64., 64.]])
     FAR = torch.full((1, 4), 100.)
 
-    @pytest.mark.parametrize('shape', [(50, 70), (50, 70, 3), [50, 70], torch.tensor([50, 70]), torch.tensor([50, 70, 3])],
-                             ids=['tuple', 'with_channels', 'list', 'tensor', 'tensor_with_channels'])
+    @pytest.mark.parametrize(
+        'shape', [(50, 70), (50, 70, 3), [50, 70],
+                  torch.tensor([50, 70]),
+                  torch.tensor([50, 70, 3])],
+        ids=['tuple', 'with_channels', 'list', 'tensor', 'tensor_with_channels'])
     def test_one_shape(self, shape):
-        assert_close(AnchorPointCoder().decode(self.ANCHOR, self.FAR, max_shape=shape), torch.tensor([[0., 0., 70., 50.]]))
+        assert_close(AnchorPointCoder().decode(self.ANCHOR, self.FAR, max_shape=shape),
+                     torch.tensor([[0., 0., 70., 50.]]))
 
     @pytest.mark.parametrize('as_tensor', [False, True])
     def test_one_for_each_image(self, as_tensor):
         shapes = [(50, 70), (40, 90)]
-        boxes = AnchorPointCoder().decode(self.ANCHOR.expand(2, 3, 4), self.FAR.expand(2, 3, 4),
-                                          max_shape=torch.tensor(shapes) if as_tensor else shapes)
+        boxes = AnchorPointCoder().decode(
+            self.ANCHOR.expand(2, 3, 4),
+            self.FAR.expand(2, 3, 4),
+            max_shape=torch.tensor(shapes) if as_tensor else shapes)
         expected = torch.tensor([[[0., 0., 70., 50.]], [[0., 0., 90., 40.]]]).expand(2, 3, 4)
         assert_close(boxes, expected)
 
     def test_one_for_a_batch(self):
-        boxes = AnchorPointCoder().decode(self.ANCHOR.expand(2, 3, 4), self.FAR.expand(2, 3, 4), max_shape=(50, 70))
+        boxes = AnchorPointCoder().decode(
+            self.ANCHOR.expand(2, 3, 4), self.FAR.expand(2, 3, 4), max_shape=(50, 70))
         assert_close(boxes, torch.tensor([0., 0., 70., 50.]).expand(2, 3, 4))
 
     def test_off(self):
         far = torch.tensor([[-768., -768., 832., 832.]])
-        assert_close(AnchorPointCoder(clip_border=False).decode(self.ANCHOR, self.FAR, max_shape=(50, 70)), far)
+        assert_close(
+            AnchorPointCoder(clip_border=False).decode(self.ANCHOR, self.FAR, max_shape=(50, 70)), far)
         assert_close(AnchorPointCoder().decode(self.ANCHOR, self.FAR), far)
 
 

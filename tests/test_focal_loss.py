@@ -44,14 +44,17 @@ def value_and_gradient(loss, logits, *args, **kwargs):
 def test_equals_mmdet(data):
     num, classes = data.draw(st.sampled_from([(1, 1), (7, 1), (50, 3), (300, 80), (1000, 80), (40000, 1)]))
     logits, targets, weights = scene(num, classes, data.draw(st.integers(0, 10**6)))
-    options = dict(gamma=data.draw(st.sampled_from(GAMMAS)), alpha=data.draw(st.sampled_from([0.25, 0.5, 0.9])),
-                   loss_weight=data.draw(st.sampled_from([1.0, 0.3])))
+    options = dict(
+        gamma=data.draw(st.sampled_from(GAMMAS)),
+        alpha=data.draw(st.sampled_from([0.25, 0.5, 0.9])),
+        loss_weight=data.draw(st.sampled_from([1.0, 0.3])))
     weights = weights if data.draw(st.booleans()) else None
     avg_factor = data.draw(st.sampled_from([None, 1.0, 17.5, torch.tensor(3.0)]))
-    ours, theirs = (value_and_gradient(kind(**options), logits, targets, weights, avg_factor=avg_factor)
-                    for kind in (FocalLoss, MMDetFocalLoss))
+    ours, theirs = (
+        value_and_gradient(kind(**options), logits, targets, weights, avg_factor=avg_factor)
+        for kind in (FocalLoss, MMDetFocalLoss))
     assert_close(ours[0], theirs[0], rtol=2e-5, atol=1e-7)
-    # mmdet's takes 1 - p from p in float32, which leaves 1e-7 of small values; ours is held to the formula below
+    # mmdet's takes 1 - p from p, which leaves 1e-7 of small values; ours is held to the formula below
     assert_close(ours[1], theirs[1], rtol=1e-4, atol=2e-7)
 
 
@@ -89,8 +92,8 @@ def test_extreme_logits(logit, gamma):
     assert_close(value.double(), expected.detach(), rtol=1e-5, atol=1e-12)
     assert bool(grad.isfinite().all())
     difference = 1e-3
-    slope = (by_the_formula(logits.double() + difference, torch.tensor([0, 1]), gamma, 0.25)
-             - by_the_formula(logits.double() - difference, torch.tensor([0, 1]), gamma, 0.25)) / (2 * difference)
+    slope = (by_the_formula(logits.double() + difference, torch.tensor([0, 1]), gamma, 0.25) - by_the_formula(
+        logits.double() - difference, torch.tensor([0, 1]), gamma, 0.25)) / (2 * difference)
     assert_close(grad.double(), slope, rtol=1e-3, atol=1e-6)
 
 
@@ -108,8 +111,9 @@ def test_weight_zero_is_not_there():
 def test_reductions(reduction):
     logits, targets, weights = scene(40, 5, seed=2)
     for override in (None, reduction):
-        ours, theirs = (kind(reduction=reduction)(logits, targets, weights, reduction_override=override)
-                        for kind in (FocalLoss, MMDetFocalLoss))
+        ours, theirs = (
+            kind(reduction=reduction)(logits, targets, weights, reduction_override=override)
+            for kind in (FocalLoss, MMDetFocalLoss))
         assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
@@ -121,7 +125,9 @@ def test_what_only_mmdet_covers():
     one_hot = F.one_hot(targets, 6)[:, :-1]
     assert_close(FocalLoss()(logits, one_hot, weights), MMDetFocalLoss()(logits, one_hot, weights))
     activated = dict(activated=True)
-    assert_close(FocalLoss(**activated)(logits.sigmoid(), targets), MMDetFocalLoss(**activated)(logits.sigmoid(), targets))
+    assert_close(
+        FocalLoss(**activated)(logits.sigmoid(), targets),
+        MMDetFocalLoss(**activated)(logits.sigmoid(), targets))
 
 
 @pytest.mark.parametrize('shape', [(0, 5), (3, 0)], ids=['no_priors', 'no_classes'])
@@ -135,7 +141,11 @@ def test_nothing(shape):
 def test_no_gradient_asked_for():
     logits, targets, weights = scene(40, 5, seed=2)
     with torch.no_grad():
-        assert_close(FocalLoss()(logits, targets, weights), MMDetFocalLoss()(logits, targets, weights), rtol=1e-5, atol=1e-7)
+        assert_close(
+            FocalLoss()(logits, targets, weights),
+            MMDetFocalLoss()(logits, targets, weights),
+            rtol=1e-5,
+            atol=1e-7)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

@@ -1,4 +1,4 @@
-"""The golden numbers: sample definitions, losses, gradients and decoded boxes, computed independently of this project."""
+"""The golden numbers: definitions, losses, gradients and boxes, computed independently of this project."""
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +45,10 @@ class Golden:
 
     @property
     def images(self):
-        return [InstanceData(bboxes=self[f'gt_bboxes_{i}'], labels=self[f'gt_labels_{i}'])
-                for i in range(len(self.arrays['counts']))]
+        return [
+            InstanceData(bboxes=self[f'gt_bboxes_{i}'], labels=self[f'gt_labels_{i}'])
+            for i in range(len(self.arrays['counts']))
+        ]
 
     def outputs(self, start: str):
         """The network's outputs, as leaves that gather gradients: classification, regression, centerness."""
@@ -55,14 +57,24 @@ class Golden:
 
     def head(self, start: str, definition: str):
         scale = float(self.arrays['base_scale'])
-        coder = dict(bbox_coder=dict(type='atss_plugin.AnchorPointCoder', anchor_scale=scale)) if start == 'POINT' else {}
+        coder = dict(bbox_coder=dict(type='atss_plugin.AnchorPointCoder',
+                                     anchor_scale=scale)) if start == 'POINT' else {}
         generator = dict(
-            type='AnchorGenerator', ratios=self.arrays['ratios'].tolist(), octave_base_scale=scale,
-            scales_per_octave=self.number('scales_per_octave'), center_offset=0.5,
+            type='AnchorGenerator',
+            ratios=self.arrays['ratios'].tolist(),
+            octave_base_scale=scale,
+            scales_per_octave=self.number('scales_per_octave'),
+            center_offset=0.5,
             strides=self.arrays['strides'].tolist())
         return MODELS.build(
-            dict(type=HEADS[start], num_classes=self.number('num_classes'), in_channels=8, feat_channels=32,
-                 anchor_generator=generator, train_cfg=dict(assigner=ASSIGNERS[definition](self.number('topk'))), **coder))
+            dict(
+                type=HEADS[start],
+                num_classes=self.number('num_classes'),
+                in_channels=8,
+                feat_channels=32,
+                anchor_generator=generator,
+                train_cfg=dict(assigner=ASSIGNERS[definition](self.number('topk'))),
+                **coder))
 
 
 def cases(prefix: str):
@@ -73,15 +85,20 @@ def cases(prefix: str):
 
 
 def test_all_files_are_there():
-    assert NAMES == ['a1_crowd', 'a1_k3_ratio', 'a1_mixed', 'a1_scale5_k19', 'a3_ratios', 'a3_scales', 'a9_retinanet']
+    assert NAMES == [
+        'a1_crowd', 'a1_k3_ratio', 'a1_mixed', 'a1_scale5_k19', 'a3_ratios', 'a3_scales', 'a9_retinanet'
+    ]
 
 
-@pytest.mark.parametrize('levels_given', [pytest.param(True, id='levels_given'), pytest.param(False, id='levels_inferred')])
+@pytest.mark.parametrize('levels_given',
+                         [pytest.param(True, id='levels_given'),
+                          pytest.param(False, id='levels_inferred')])
 @pytest.mark.parametrize('name, definition', cases('gt_inds_'))
 def test_gt_inds(name, definition, levels_given):
     golden = Golden(name)
     arguments = {'topk': golden.number('topk')} if definition in ('ATSS', 'TOPK') else {}
-    assigner = CLASSES[definition](in_gt_box=True) if definition == 'IoU' else CLASSES[definition](**arguments)
+    assigner = CLASSES[definition](in_gt_box=True) if definition == 'IoU' else CLASSES[definition](
+        **arguments)
     levels = golden.num_level_priors if levels_given else None
     batch = assigner.assign_batch(golden['anchors'], levels, golden.images)
     assert_close(batch.gt_inds, golden[f'gt_inds_{definition}'].long(), rtol=0, atol=0)
@@ -107,7 +124,8 @@ def test_losses_and_gradients(name, case):
 @pytest.mark.parametrize('name', NAMES)
 def test_anchors(name):
     golden = Golden(name)
-    priors, num_level_priors = golden.head('BOX', 'ATSS').get_priors(golden.arrays['featmap_sizes'].tolist(), 'cpu')
+    priors, num_level_priors = golden.head('BOX', 'ATSS').get_priors(golden.arrays['featmap_sizes'].tolist(),
+                                                                     'cpu')
     assert num_level_priors == golden.num_level_priors
     assert_close(priors, golden['anchors'], rtol=0, atol=2**-14)  # one rounding of float32 at 512 pixels
 
@@ -118,8 +136,10 @@ def test_detections(name, start):
     golden, (height, width) = Golden(name), Golden(name).arrays['pad_shape'].tolist()
     outputs = [[m.detach() for m in maps] for maps in golden.outputs(start)]
     results = golden.head(start, 'ATSS').predict_by_feat(
-        *outputs, batch_img_metas=[dict(img_shape=(height, width))] * len(golden.images),
-        cfg=ConfigDict(score_thr=0, nms_pre=-1, min_bbox_size=-1), with_nms=False)
+        *outputs,
+        batch_img_metas=[dict(img_shape=(height, width))] * len(golden.images),
+        cfg=ConfigDict(score_thr=0, nms_pre=-1, min_bbox_size=-1),
+        with_nms=False)
     clipped = golden[f'decoded_{start}'].clone()
     clipped[..., 0::2].clamp_(0, width)
     clipped[..., 1::2].clamp_(0, height)
@@ -127,12 +147,14 @@ def test_detections(name, start):
         first = 0
         for num in golden.num_level_priors:
             found = result[first * 4:(first + num) * 4]  # 4 classes
-            scores, order = golden['scores'][i, first:first + num].flatten().sort(descending=True, stable=True)
+            scores, order = golden['scores'][i, first:first + num].flatten().sort(
+                descending=True, stable=True)
             assert_close(found.scores, scores, rtol=1e-5, atol=0)
             # where two scores are as good as equal, either may come first
             apart = -torch.diff(scores) > 1e-5 * scores[1:]
             sure = torch.cat([torch.tensor([True]), apart]) & torch.cat([apart, torch.tensor([True])])
             assert sure.float().mean() > 0.7
             assert_close(found.labels[sure], (order % 4)[sure], rtol=0, atol=0)
-            assert_close(found.bboxes[sure], clipped[i, first:first + num][order // 4][sure], rtol=1e-5, atol=1e-3)
+            assert_close(
+                found.bboxes[sure], clipped[i, first:first + num][order // 4][sure], rtol=1e-5, atol=1e-3)
             first += num

@@ -1,4 +1,4 @@
-"""mmdet's own classes where they implement the same thing: assigners, FCOS's targets, ATSSHead's losses and detections."""
+"""mmdet's own classes where they do the same: assigners, FCOS's targets, ATSSHead's losses and detections."""
 import pytest
 import torch
 from mmdet.models.dense_heads import ATSSHead
@@ -47,7 +47,7 @@ def test_atss_assigner_with_k_anchors(seed):
 
 @pytest.mark.parametrize('seed', SEEDS)
 def test_max_iou_assigner(seed):
-    """What is positive, negative and ignored; and for whom, unless mmdet lets a ground truth take another one's prior."""
+    """What is positive and ignored; and for whom, unless mmdet lets one take another's prior."""
     layout, gts = make_layout(size=SIZE), instances(random_boxes(8, SIZE, seed))
     inside = (gts.bboxes[:, :2] < torch.tensor([256., 192.])).all(1) & (gts.bboxes[:, 2:] > 0).all(1)
     gts = gts[inside]  # without overlap mmdet's takes every prior for the best
@@ -55,18 +55,23 @@ def test_max_iou_assigner(seed):
     theirs = assign(MaxIoUAssigner(0.5, 0.4, min_pos_iou=0), layout, gts, levels=False)
     assert_close(ours.gt_inds.sign(), theirs.gt_inds.sign(), rtol=0, atol=0)
     assert_close(ours.max_overlaps, theirs.max_overlaps)
-    plain = assign(MaxIoUAssigner(0.5, 0.4, min_pos_iou=0, match_low_quality=False), layout, gts, levels=False)
+    plain = assign(
+        MaxIoUAssigner(0.5, 0.4, min_pos_iou=0, match_low_quality=False), layout, gts, levels=False)
     above = plain.gt_inds > 0
     assert_close(ours.gt_inds[above], plain.gt_inds[above], rtol=0, atol=0)
     for i in range(len(gts)):  # alone, a ground truth has nobody to take anything from
-        assert_close(assign(IoUAssigner(0.5, 0.4), layout, gts[i:i + 1], levels=False).gt_inds,
-                     assign(MaxIoUAssigner(0.5, 0.4, min_pos_iou=0), layout, gts[i:i + 1], levels=False).gt_inds)
+        assert_close(
+            assign(IoUAssigner(0.5, 0.4), layout, gts[i:i + 1], levels=False).gt_inds,
+            assign(MaxIoUAssigner(0.5, 0.4, min_pos_iou=0), layout, gts[i:i + 1], levels=False).gt_inds)
 
 
 @pytest.mark.parametrize('seed', SEEDS)
 @pytest.mark.parametrize('sampling, assigner', [
-    pytest.param(dict(center_sampling=True, center_sample_radius=1.5), CenterSamplingAssigner(radius=1.5), id='radius'),
-    pytest.param(dict(center_sampling=True, center_sample_radius=2.5), CenterSamplingAssigner(radius=2.5), id='wide'),
+    pytest.param(
+        dict(center_sampling=True, center_sample_radius=1.5), CenterSamplingAssigner(radius=1.5),
+        id='radius'),
+    pytest.param(
+        dict(center_sampling=True, center_sample_radius=2.5), CenterSamplingAssigner(radius=2.5), id='wide'),
     pytest.param(dict(center_sampling=False), SpatialScaleAssigner(), id='ssc'),
 ])
 def test_fcos_targets(sampling, assigner, seed):
@@ -76,7 +81,13 @@ def test_fcos_targets(sampling, assigner, seed):
         boxes = random_boxes(num, SIZE, seed + num)
         # no side within 0.1 of a point, as mmdet's constraint has no margin
         gts.append(instances(boxes.floor() + 0.1 + 0.3 * boxes.frac().abs()))
-    head = MMDetFCOSHead(num_classes=80, strides=[8, 16, 32, 64, 128], in_channels=8, feat_channels=8, norm_cfg=None, **sampling)
+    head = MMDetFCOSHead(
+        num_classes=80,
+        strides=[8, 16, 32, 64, 128],
+        in_channels=8,
+        feat_channels=8,
+        norm_cfg=None,
+        **sampling)
     points = torch.from_numpy(layout.points).float().split(layout.num_level_priors)
     labels, deltas = head.get_targets(points, gts)
     expected = torch.cat([level.view(3, -1) for level in labels], 1)
@@ -92,20 +103,36 @@ def test_fcos_targets(sampling, assigner, seed):
 class TestATSSHead:
     """Our head with mmdet's weights, in mmdet's geometry."""
 
-    GENERATOR = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1,
-                     strides=[8, 16, 32, 64, 128])
-    TEST_CFG = ConfigDict(nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6),
-                          max_per_img=100)
+    GENERATOR = dict(
+        type='AnchorGenerator',
+        ratios=[1.0],
+        octave_base_scale=8,
+        scales_per_octave=1,
+        strides=[8, 16, 32, 64, 128])
+    TEST_CFG = ConfigDict(
+        nms_pre=1000,
+        min_bbox_size=0,
+        score_thr=0.05,
+        nms=dict(type='nms', iou_threshold=0.6),
+        max_per_img=100)
 
     @pytest.fixture
     def heads(self):
         torch.manual_seed(0)
-        shared = dict(num_classes=6, in_channels=16, feat_channels=32, stacked_convs=2, anchor_generator=self.GENERATOR,
-                      bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]), test_cfg=self.TEST_CFG)
+        shared = dict(
+            num_classes=6,
+            in_channels=16,
+            feat_channels=32,
+            stacked_convs=2,
+            anchor_generator=self.GENERATOR,
+            bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
+            test_cfg=self.TEST_CFG)
         theirs = ATSSHead(
             loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
             loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
-            train_cfg=ConfigDict(assigner=dict(type='ATSSAssigner', topk=9), allowed_border=-1, pos_weight=-1), **shared)
+            train_cfg=ConfigDict(
+                assigner=dict(type='ATSSAssigner', topk=9), allowed_border=-1, pos_weight=-1),
+            **shared)
         ours = RetinaNetHead(
             conv_bias=False, train_cfg=dict(assigner=dict(type='atss_plugin.ATSSAssigner', topk=9)), **shared)
         theirs.init_weights()
@@ -137,13 +164,20 @@ class TestATSSHead:
         sum(ours.values()).backward()
         sum(sum(value) for value in theirs.values()).backward()
         for (name, a), b in zip(heads[0].named_parameters(), heads[1].parameters()):
-            assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6 + 1e-5 * float(b.grad.abs().max()), msg=lambda m: f'{name}: {m}')
+            assert_close(
+                a.grad,
+                b.grad,
+                rtol=1e-4,
+                atol=1e-6 + 1e-5 * float(b.grad.abs().max()),
+                msg=lambda m: f'{name}: {m}')
 
     @pytest.mark.parametrize('rescale', [False, True])
     def test_detections(self, heads, feats, rescale):
         """Our score is the root of mmdet's product of the two, in the same order."""
         with torch.no_grad():
-            ours, theirs = (head.predict_by_feat(*head(feats), batch_img_metas=self.METAS, rescale=rescale) for head in heads)
+            ours, theirs = (
+                head.predict_by_feat(*head(feats), batch_img_metas=self.METAS, rescale=rescale)
+                for head in heads)
         for a, b in zip(ours, theirs):
             assert len(a) == len(b) == 100
             assert_close(a.scores.square(), b.scores, rtol=1e-4, atol=1e-6)
@@ -154,7 +188,8 @@ class TestATSSHead:
 def test_anchor_generator_is_mmdets():
     """The default priors of the head are AnchorGenerator's, centred in their cells."""
     head = RetinaNetHead(num_classes=2, in_channels=32)
-    priors, num_level_priors = head.get_priors([(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)], torch.device('cpu'))
+    priors, num_level_priors = head.get_priors([(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)],
+                                               torch.device('cpu'))
     generator = AnchorGenerator(strides=[8, 16, 32, 64, 128], ratios=[1.0], scales=[8], center_offset=0.5)
     levels = generator.grid_priors([(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)], device='cpu')
     assert num_level_priors == [len(level) for level in levels]
