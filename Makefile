@@ -20,11 +20,13 @@ ifeq ($(STACK),openmmlab)
 VENV ?= .venv
 MMCV := mmcv==2.1.0
 OPENMMLAB := mmengine==0.10.7 mmdet==3.3.0
+MIM := openmim==0.3.9
 PACKAGE := mmdet
 else ifeq ($(STACK),onedl)
 VENV ?= .venv-onedl
 MMCV := onedl-mmcv==2.3.6
 OPENMMLAB := onedl-mmengine==0.10.12 onedl-mmdetection==3.5.1
+MIM := onedl-mim==0.5.1
 PACKAGE := onedl-mmdetection
 else
 $(error STACK is $(STACK); it must be openmmlab or onedl)
@@ -54,17 +56,19 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	cp requirements/constraints.txt $(VENV)/constraints.txt
 
-# The order matters: mmcv is compiled against the torch that is there, without build isolation. setuptools 81 is the
-# first without the pkg_resources that mim and mmcv's setup.py import; openmim's own requirements would bring one from
-# 2022 (opendatalab -> openxlab), so they are spelled out here without that one.
+# The order matters: mmcv is compiled against the torch that is there, without build isolation; pip's cache may hold one
+# that was compiled for another torch or without operators. setuptools 81 is the first without the pkg_resources that mim
+# and mmcv's setup.py import; mim's own requirements would bring one from 2022 (opendatalab -> openxlab), so they are
+# spelled out here without that one.
 $(READY): setup.py Makefile requirements/constraints.txt | $(VENV)/bin/python
 	@echo "Looking after the environment $(VENV)"
 	@$(PIP) 'setuptools<81' wheel ninja numpy
 	@$(call HAS,import torch) || $(PIP) $(TORCH)
 	@$(call HAS,import mmcv.ops) || { echo "Compiling $(MMCV), about 10 minutes on 2 cores, once"; \
 	    MMCV_WITH_OPS=1 $(PIP) --no-build-isolation $(MMCV); }
+	@$(call HAS,import mmcv.ops) || MMCV_WITH_OPS=1 $(PIP) --no-build-isolation --no-cache-dir --no-deps --force-reinstall $(MMCV)
 	@$(call HAS,import mmdet) || $(PIP) $(OPENMMLAB)
 	@$(call HAS,import mim) || { $(PIP) click colorama model-index pandas requests rich tabulate; \
-	    $(PIP) --no-deps openmim==0.3.9; }
+	    $(PIP) --no-deps $(MIM); }
 	@$(PIP) --no-build-isolation --editable '.[test]'
 	@touch $@
