@@ -13,7 +13,8 @@ from mmengine.structures import InstanceData
 
 from atss_plugin.analysis.assignment import assign_image
 from atss_plugin.analysis.assignment_figure import save_difference, save_positives, save_thresholds
-from atss_plugin.analysis.ground_truth import GroundTruth, build_dataset, find_image, read_ground_truth, read_image
+from atss_plugin.analysis.ground_truth import (GroundTruth, build_dataset, find_image, read_ground_truth,
+                                               read_image)
 from atss_plugin.analysis.input_geometry import InputGeometry, input_geometry
 from atss_plugin.analysis.sample_definition import SampleDefinition, definition_of_config, definition_of_name
 from atss_plugin.analysis.statistics import claim_counts, collect_statistics
@@ -40,15 +41,18 @@ def scene(seed, shape=(256, 320), count=12, ignored=0):
     boxes = np.clip(boxes, 0, [*shape[::-1]] * 2).astype(np.float32)
     boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) > 1).all(axis=1)]
     crowds = np.array([[10, 10, 90, 90]], dtype=np.float32).repeat(ignored, axis=0)
-    return GroundTruth(f'{seed}.jpg', shape, shape, shape, boxes, np.zeros(len(boxes), np.int64), crowds, seed)
+    return GroundTruth(f'{seed}.jpg', shape, shape, shape, boxes, np.zeros(len(boxes), np.int64), crowds,
+                       seed)
 
 
 def coco_json(path, images, annotations):
     """Writes a COCO json; images are (name, height, width), annotations (image, xywh, iscrowd)."""
     content = dict(
         images=[dict(id=i, file_name=name, height=h, width=w) for i, (name, h, w) in enumerate(images)],
-        annotations=[dict(id=i, image_id=image, category_id=7, bbox=list(box), area=box[2] * box[3], iscrowd=crowd)
-                     for i, (image, box, crowd) in enumerate(annotations)],
+        annotations=[
+            dict(id=i, image_id=image, category_id=7, bbox=list(box), area=box[2] * box[3], iscrowd=crowd)
+            for i, (image, box, crowd) in enumerate(annotations)
+        ],
         categories=[dict(id=7, name='thing')])
     path.write_text(json.dumps(content))
     return str(path)
@@ -66,7 +70,8 @@ def test_geometry_is_that_of_mmdets_resize(config, size):
     expected = Resize(scale=geometry.scale, keep_ratio=geometry.keep_ratio)(
         dict(img=np.zeros((*size, 3), np.uint8), img_shape=size, gt_bboxes=HorizontalBoxes(boxes)))
     assert geometry.input_shape(*size) == expected['img_shape']
-    torch.testing.assert_close(torch.from_numpy(geometry.scale_boxes(boxes, *size)), expected['gt_bboxes'].tensor)
+    torch.testing.assert_close(torch.from_numpy(geometry.scale_boxes(boxes, *size)),
+                               expected['gt_bboxes'].tensor)
 
 
 def test_padding_and_configs_without_resize():
@@ -80,7 +85,8 @@ def test_ground_truth_of_a_coco_json(tmp_path):
                      [(0, (10, 20, 30, 40), 0), (0, (0, 0, 50, 50), 1), (1, (1, 2, 3, 4), 0)])
     dataset = build_dataset(Config(), file)
     truth = read_ground_truth(dataset, 0, InputGeometry((400, 200), divisor=32))
-    assert (truth.name, truth.ori_shape, truth.img_shape, truth.pad_shape) == ('a.jpg', (100, 200), (200, 400), (224, 416))
+    assert (truth.name, truth.ori_shape, truth.img_shape, truth.pad_shape) == ('a.jpg', (100, 200),
+                                                                               (200, 400), (224, 416))
     assert truth.bboxes.tolist() == [[20, 40, 80, 120]] and truth.ignored.tolist() == [[0, 0, 100, 100]]
     assert find_image(dataset, 'folder/b.jpg') == 1
     with pytest.raises(ValueError, match='no image'):
@@ -126,7 +132,9 @@ def test_counts_equal_a_loop_over_single_images(generator, name):
         grid = definition.grid(truth.pad_shape)
         assigner = definition.assigner
         arguments = {} if 'MaxIoU' in name else dict(num_level_priors=grid.num_level_priors)
-        gt_inds = assigner.assign(InstanceData(priors=grid.priors), gt_instances=truth.instances(), **arguments).gt_inds
+        gt_inds = assigner.assign(InstanceData(priors=grid.priors),
+                                  gt_instances=truth.instances(),
+                                  **arguments).gt_inds
         for number, box in enumerate(truth.bboxes):
             levels, first = [], 0
             for count in grid.num_level_priors:
@@ -194,12 +202,14 @@ def test_crowd_regions_reach_the_assigner(generator):
     pytest.param('retinanet/retinanet_r50_fpn_1x_coco.py', 'bbox_head', 0, id='RetinaHead'),
     pytest.param('gfl/gfl_r50_fpn_1x_coco.py', 'bbox_head', 1, id='GFLHead'),
     pytest.param('atss/atss_r50_fpn_1x_coco.py', 'bbox_head', 1, id='ATSSHead'),
-    pytest.param('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'rpn_head', 0, id='RPNHead of a two-stage detector'),
+    pytest.param(
+        'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'rpn_head', 0, id='RPNHead of a two-stage detector'),
 ])
 def test_positives_equal_those_of_mmdets_own_heads(config, name, place):
     cfg = load_config(f'mmdet::{config}')
     # all positives, not a sample of them
-    cfg.merge_from_dict({'model.train_cfg.rpn.sampler': dict(_delete_=True, type='PseudoSampler')} if 'rpn' in name else {})
+    cfg.merge_from_dict({'model.train_cfg.rpn.sampler': dict(_delete_=True, type='PseudoSampler')} if 'rpn' in
+                        name else {})
     definition, truth = definition_of_config(cfg), scene(5)
     train_cfg = cfg.model.train_cfg.get('rpn', cfg.model.train_cfg)
     extra = dict(num_classes=1) if 'rpn' in name else {}
@@ -222,8 +232,10 @@ def test_heads_that_keep_anchors_within_the_image(generator):
 
 @pytest.mark.parametrize('config, message', [
     pytest.param('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 'FCOSHead has no assigner', id='no assigner'),
-    pytest.param('yolox/yolox_s_8xb8-300e_coco.py', 'SimOTAAssigner decides by the predictions', id='predictions'),
-    pytest.param('ddod/ddod_r50_fpn_1x_coco.py', 'ATSSAssigner decides by the predictions', id='ATSS with a cost'),
+    pytest.param(
+        'yolox/yolox_s_8xb8-300e_coco.py', 'SimOTAAssigner decides by the predictions', id='predictions'),
+    pytest.param(
+        'ddod/ddod_r50_fpn_1x_coco.py', 'ATSSAssigner decides by the predictions', id='ATSS with a cost'),
 ])
 def test_heads_that_cannot_be_seen(config, message):
     with pytest.raises(ValueError, match=message):
@@ -258,7 +270,9 @@ def test_names_say_what_is_compared(generator):
 def test_mmdets_candidates_are_as_many_anchors_a_level(generator):
     ours, theirs = (definition_of_name(name, generator) for name in ('ATSS', 'mmdet.ATSSAssigner:topk=9'))
     boxes = torch.from_numpy(scene(1).bboxes)
-    torch.testing.assert_close(ours.candidates((256, 320), boxes).threshold, theirs.candidates((256, 320), boxes).threshold)
+    torch.testing.assert_close(
+        ours.candidates((256, 320), boxes).threshold,
+        theirs.candidates((256, 320), boxes).threshold)
     assert ours.note == '' and '9 anchors a level' in theirs.note
     assert definition_of_name('IoU', generator).candidates((256, 320), boxes) is None
 
@@ -270,9 +284,11 @@ def pixels(path):
 def test_pictures_mark_what_is_unmatched_and_nothing_else(generator, tmp_path):
     image = np.full((256, 320, 3), 255, np.uint8)
     box = np.array([[40, 40, 110, 100]], dtype=np.float32)
-    outside = np.concatenate([box, [[200, 100, 203, 101]]]).astype(np.float32)  # too small to hold an anchor's centre
+    outside = np.concatenate([box, [[200, 100, 203,
+                                     101]]]).astype(np.float32)  # too small to hold an anchor's centre
     for name, boxes in (('matched', box), ('unmatched', outside)):
-        truth = GroundTruth(name, (256, 320), (256, 320), (256, 320), boxes, np.zeros(len(boxes), np.int64), box[:0], 0)
+        truth = GroundTruth(name, (256, 320), (256, 320), (256, 320), boxes, np.zeros(len(boxes), np.int64),
+                            box[:0], 0)
         assignment = assign_image(definition_of_name('ATSS', generator), truth)
         assert assignment.unmatched().tolist() == [False, True][:len(boxes)]
         save_positives([assignment], image, name, tmp_path / f'{name}.png', outlines=True)
@@ -293,7 +309,9 @@ def test_pictures_of_many_boxes_and_none(generator, tmp_path):
 
 def test_a_difference_needs_the_same_anchors(generator, tmp_path):
     nine = definition_of_config(load_config('table7/imprs_a9.py'))
-    pair = [assign_image(definition, scene(1)) for definition in (definition_of_name('ATSS', generator), nine)]
+    pair = [
+        assign_image(definition, scene(1)) for definition in (definition_of_name('ATSS', generator), nine)
+    ]
     with pytest.raises(ValueError, match='choose from other anchors'):
         save_difference(*pair, np.zeros((256, 320, 3), np.uint8), '', tmp_path / 'a.png')
 

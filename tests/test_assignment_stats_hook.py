@@ -23,8 +23,10 @@ def batch():
             bboxes=HorizontalBoxes(tensor), labels=torch.zeros(len(tensor), dtype=torch.long)))
         sample.ignored_instances = InstanceData(bboxes=HorizontalBoxes(torch.zeros(0, 4)))
         samples.append(sample)
-    return dict(inputs=[torch.zeros(3, 100, 150, dtype=torch.uint8), torch.zeros(3, 130, 120, dtype=torch.uint8)],
-                data_samples=samples)
+    return dict(
+        inputs=[torch.zeros(3, 100, 150, dtype=torch.uint8),
+                torch.zeros(3, 130, 120, dtype=torch.uint8)],
+        data_samples=samples)
 
 
 @pytest.fixture
@@ -43,14 +45,18 @@ def test_what_is_logged(runner):
     hook.after_train_iter(runner, 1, batch())
     head, sample = runner.model.bbox_head, batch()['data_samples'][0]
     # both images are padded to the larger of each side, to a multiple of 32: 160 x 160
-    priors = head.prior_generator.grid_priors([(-(-160 // s), ) * 2 for s in (8, 16, 32, 64, 128)], device='cpu')
+    priors = head.prior_generator.grid_priors([(-(-160 // s), ) * 2 for s in (8, 16, 32, 64, 128)],
+                                              device='cpu')
     counts = [len(level) for level in priors]
     gt_inds = head.assigner.assign(
         InstanceData(priors=torch.cat(priors)), counts,
         InstanceData(bboxes=sample.gt_instances.bboxes.tensor, labels=sample.gt_instances.labels)).gt_inds
     positives = [[int((level == number).sum()) for level in gt_inds.split(counts)] for number in (1, 2)]
     assert sum(positives[0]) > 0 and sum(positives[1]) == 0
-    logged = {name.rsplit('/', 1)[-1]: buffer.current() for name, buffer in runner.message_hub.log_scalars.items()}
+    logged = {
+        name.rsplit('/', 1)[-1]: buffer.current()
+        for name, buffer in runner.message_hub.log_scalars.items()
+    }
     assert logged == {
         'positives_per_gt': sum(positives[0]) / 2, 'unmatched': 0.5,
         **{f'positives_per_gt_P{level + 3}': positives[0][level] / 2 for level in range(5)}}

@@ -13,12 +13,16 @@ SIZES = [(30, 40), (200, 150), (90, 300)]
 def annotations(tmp_path):
     """Three images of 480 x 640 with one box each; the second has a crowd region as well."""
     boxes = [(100, 100, *size) for size in SIZES]
-    records = [dict(id=i, image_id=i, category_id=1, bbox=box, area=1, iscrowd=0) for i, box in enumerate(boxes)]
+    records = [
+        dict(id=i, image_id=i, category_id=1, bbox=box, area=1, iscrowd=0) for i, box in enumerate(boxes)
+    ]
     records.append(dict(id=9, image_id=1, category_id=1, bbox=(0, 0, 50, 50), area=1, iscrowd=1))
     path = tmp_path / 'boxes.json'
-    path.write_text(json.dumps(dict(
-        images=[dict(id=i, file_name=f'{i}.jpg', height=480, width=640) for i in range(3)], annotations=records,
-        categories=[dict(id=1, name='thing')])))
+    path.write_text(
+        json.dumps(
+            dict(images=[dict(id=i, file_name=f'{i}.jpg', height=480, width=640) for i in range(3)],
+                 annotations=records,
+                 categories=[dict(id=1, name='thing')])))
     return path
 
 
@@ -50,8 +54,11 @@ def test_stats(annotations, tmp_path, capsys):
 
 
 def test_assign(annotations, tmp_path, capsys):
-    words = ['assign', 'mmdet::atss/atss_r50_fpn_1x_coco.py', '--ann', str(annotations), '--index', '1', '--out',
-             str(tmp_path), '--assigner', 'config', 'IoU', '--json']
+    words = [
+        'assign', 'mmdet::atss/atss_r50_fpn_1x_coco.py', '--ann',
+        str(annotations), '--index', '1', '--out',
+        str(tmp_path), '--assigner', 'config', 'IoU', '--json'
+    ]
     assert main(words) == 0
     content = json.loads(capsys.readouterr().out)
     assert content['image'] == '1.jpg'
@@ -86,13 +93,16 @@ def test_flops(capsys):
     # FLOPs of the convs on 8 x 8, 4 x 4, 2 x 2, 1 and 1 locations, of an input padded to 64 x 64
     convs = (64 + 16 + 4 + 1 + 1) * 9 * 64 * (2 * 2 * 64 + 9)
     assert content['bbox_head']['flops'] == pytest.approx(convs, rel=0.03)
-    assert content['model']['parameters'] == sum(content[part]['parameters'] for part in ('backbone', 'neck', 'bbox_head'))
+    assert content['model']['parameters'] == sum(content[part]['parameters']
+                                                 for part in ('backbone', 'neck', 'bbox_head'))
 
 
 @pytest.mark.parametrize('words, message', [
     pytest.param(['stats', 'nowhere.py'], 'config \'nowhere.py\' is neither a file', id='config'),
-    pytest.param(['stats', 'atss_r50_fpn_1x.py', '--ann', 'no.json'], 'no annotation file no.json', id='annotations'),
-    pytest.param(['stats', 'atss_r50_fpn_1x.py', '--assigner', 'ATTS'], 'no assigner \'ATTS\'', id='assigner'),
+    pytest.param(
+        ['stats', 'atss_r50_fpn_1x.py', '--ann', 'no.json'], 'no annotation file no.json', id='annotations'),
+    pytest.param(['stats', 'atss_r50_fpn_1x.py', '--assigner', 'ATTS'], 'no assigner \'ATTS\'',
+                 id='assigner'),
     pytest.param(['tables', '9'], '9: no such table or row', id='table'),
     pytest.param(['run', '4', '--gpus', '2'], '--gpus 2 needs --launcher pytorch', id='launcher'),
     pytest.param(['run', '4', '--launcher', 'slurm'], 'needs --gpus-per-node and --partition', id='slurm'),
@@ -113,7 +123,7 @@ def test_assign_names_what_is_missing(annotations, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_row_smoke_trains_and_is_shown_as_that(tmp_path, run_python):
+def test_a_row_smoke_trains_and_is_shown_as_that(tmp_path, capfd):
     overlay = tmp_path / 'tiny.py'
     overlay.write_text(
         "exec(open({!r}).read())\n"
@@ -123,12 +133,14 @@ def test_a_row_smoke_trains_and_is_shown_as_that(tmp_path, run_python):
         "default_hooks['logger'] = dict(interval=1)\n"
         "custom_hooks = [dict(type='atss_plugin.AssignmentStatsHook', interval=1)]\n".format(
             str(config_root() / 'overlays/shapes.py')))
-    words = ['atss_plugin', 'run', 't2.iou_point', '--overlay', overlay, '--work-dirs', tmp_path / 'w']
-    assert 'finished' in run_python(*words).stdout
+    words = ['run', 't2.iou_point', '--overlay', str(overlay), '--work-dirs', str(tmp_path / 'w')]
+    assert main(words) == 0 and 'finished' in capfd.readouterr().out
     scalars = next((tmp_path / 'w').rglob('scalars.json')).read_text().splitlines()
     assert json.loads(scalars[0])['assignment/positives_per_gt'] > 0
-    assert 'skip t2.iou_point seed 0 (finished)' in run_python(*words, '--dry-run').stdout
-    table = run_python('atss_plugin', 'tables', '2', '--work-dirs', tmp_path / 'w', '--markdown').stdout
+    assert main([*words, '--dry-run']) == 0
+    assert 'skip t2.iou_point seed 0 (finished)' in capfd.readouterr().out
+    assert main(['tables', '2', '--work-dirs', str(tmp_path / 'w'), '--markdown']) == 0
+    table = capfd.readouterr().out
     line, = (line for line in table.splitlines() if line.startswith('| t2.iou_point'))
     assert 'smoke-trained (1 epochs; other data set, schedule, model)' in line
     assert table.count('not run') == 3

@@ -9,15 +9,21 @@ import pytest
 import yaml
 from mmengine.config import Config
 
-from atss_plugin.experiments import (build_report, config_root, differences, load_config, load_tables, plan_jobs,
-                                     read_run, run_jobs, select_tables)
+from atss_plugin.experiments import (build_report, config_root, differences, load_config, load_tables,
+                                     plan_jobs, read_run, run_jobs, select_tables)
 from atss_plugin.experiments.job import Job, Launch
 from atss_plugin.experiments.report import report_json, to_markdown
 
 METRICS = dict(mAP=0.391, mAP_50=0.571, mAP_75=0.424, mAP_s=0.23, mAP_m=0.43, mAP_l=0.51)
 
 
-def fake_run(work_dir: Path, row_config: str, iteration=90000, changes=(), metrics=METRICS, gpus=8, age=10_000):
+def fake_run(work_dir: Path,
+             row_config: str,
+             iteration=90000,
+             changes=(),
+             metrics=METRICS,
+             gpus=8,
+             age=10_000):
     """A work directory as mmengine leaves it after ``iteration`` iterations."""
     cfg = load_config(row_config, {'randomness': dict(seed=3), 'work_dir': str(work_dir), **dict(changes)})
     log = work_dir / '20300101_000000' / '20300101_000000.log'
@@ -53,7 +59,8 @@ def test_every_row_has_a_config_and_rows_of_one_experiment_share_it():
 @pytest.mark.parametrize('wanted, expected', [
     pytest.param(['2'], ['t2.iou_box', 't2.iou_point', 't2.ssc_box', 't2.ssc_point'], id='table'),
     pytest.param(['t5.scale9', 't4.k3'], ['t4.k3', 't5.scale9'], id='rows in the paper\'s order'),
-    pytest.param(['2', 't2.iou_box', 't4.k3'], ['t2.iou_box', 't2.iou_point', 't2.ssc_box', 't2.ssc_point', 't4.k3'],
+    pytest.param(['2', 't2.iou_box', 't4.k3'],
+                 ['t2.iou_box', 't2.iou_point', 't2.ssc_box', 't2.ssc_point', 't4.k3'],
                  id='a row twice is one row'),
 ])
 def test_selection(wanted, expected):
@@ -74,17 +81,29 @@ def test_a_row_without_config_is_an_error(tmp_path):
 
 @pytest.mark.parametrize('kwargs, status', [
     pytest.param({}, 'trained', id='trained'),
-    pytest.param(dict(changes={'data_root': 'elsewhere', 'train_dataloader.dataset.data_root': 'elsewhere',
-                               'val_evaluator.ann_file': 'elsewhere/annotations/instances_val2017.json',
-                               'default_hooks.logger.interval': 10}), 'trained', id='data in another place'),
-    pytest.param(dict(iteration=900, changes={'train_cfg.max_iters': 900}, gpus=8), 'smoke-trained', id='cut schedule'),
-    pytest.param(dict(changes={'train_dataloader.dataset.ann_file': 'mine.json'}), 'smoke-trained', id='other data'),
-    pytest.param(dict(changes={'val_dataloader.dataset.ann_file': 'mine.json'}), 'smoke-trained', id='other val data'),
-    pytest.param(dict(changes={'train_dataloader.dataset.indices': 100}), 'smoke-trained', id='part of the data'),
+    pytest.param(dict(
+        changes={
+            'data_root': 'elsewhere',
+            'train_dataloader.dataset.data_root': 'elsewhere',
+            'val_evaluator.ann_file': 'elsewhere/annotations/instances_val2017.json',
+            'default_hooks.logger.interval': 10
+        }),
+                 'trained',
+                 id='data in another place'),
+    pytest.param(dict(iteration=900, changes={'train_cfg.max_iters': 900}, gpus=8),
+                 'smoke-trained',
+                 id='cut schedule'),
+    pytest.param(
+        dict(changes={'train_dataloader.dataset.ann_file': 'mine.json'}), 'smoke-trained', id='other data'),
+    pytest.param(
+        dict(changes={'val_dataloader.dataset.ann_file': 'mine.json'}), 'smoke-trained', id='other val data'),
+    pytest.param(
+        dict(changes={'train_dataloader.dataset.indices': 100}), 'smoke-trained', id='part of the data'),
     pytest.param(dict(changes={'model.backbone.depth': 101}), 'smoke-trained', id='other model'),
     pytest.param(dict(changes={'model.train_cfg.assigner.topk': 11}), 'smoke-trained', id='other assigner'),
     pytest.param(dict(gpus=4), 'trained with changes', id='half the batch'),
-    pytest.param(dict(gpus=4, changes={'train_dataloader.batch_size': 4}), 'trained', id='same batch on 4 GPUs'),
+    pytest.param(
+        dict(gpus=4, changes={'train_dataloader.batch_size': 4}), 'trained', id='same batch on 4 GPUs'),
     pytest.param(dict(changes={'optim_wrapper.optimizer.lr': 0.02}), 'trained with changes', id='other rate'),
     pytest.param(dict(iteration=45000), 'interrupted', id='interrupted'),
     pytest.param(dict(iteration=45000, age=5), 'running', id='log written 5 seconds ago'),
@@ -140,7 +159,9 @@ def test_a_run_counts_for_every_row_of_its_experiment(tmp_path):
     fake_run(tmp_path / 't3.retinanet_atss/seed3', 'atss_r50_fpn_1x.py')
     report = build_report(load_tables(), tmp_path)
     trained = report[report['status'] == 'trained']
-    assert trained['row'].tolist() == ['t3.retinanet_atss', 't4.k9', 't5.scale8', 't6.ratio_1_1', 't7.imprs_atss_sc1_ar1']
+    assert trained['row'].tolist() == [
+        't3.retinanet_atss', 't4.k9', 't5.scale8', 't6.ratio_1_1', 't7.imprs_atss_sc1_ar1'
+    ]
     assert (report['status'] == 'not run').sum() == 49 - 5
     assert trained['difference'].tolist() == pytest.approx([-0.2] * 5)
 
@@ -184,7 +205,8 @@ def test_an_experiment_is_planned_once_however_many_tables_show_it(tmp_path):
 
 def test_rows_that_only_test_differently_are_trained_once(tmp_path):
     jobs = {job.row.id: job for job in plan(tmp_path, ['8'])}
-    assert [name for name, job in jobs.items() if job.action == 'skip'] == ['t8.x101_32x8d_dcn_ms', 't8.x101_64x4d_dcn_ms']
+    assert [name for name, job in jobs.items()
+            if job.action == 'skip'] == ['t8.x101_32x8d_dcn_ms', 't8.x101_64x4d_dcn_ms']
     assert 't8.x101_64x4d_dcn' in jobs['t8.x101_64x4d_dcn_ms'].reason
 
 
@@ -198,7 +220,10 @@ def test_the_global_batch_stays_the_recipes(tmp_path, gpus, batch):
 def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path):
     with pytest.raises(ValueError, match='a batch of 16 images cannot be shared by 3 GPUs'):
         plan(tmp_path, ['t4.k3'], gpus=3, launcher='pytorch')
-    job, = plan(tmp_path, ['t4.k3'], gpus=3, launcher='pytorch', cfg_options=['train_dataloader.batch_size=5'])
+    job, = plan(tmp_path, ['t4.k3'],
+                gpus=3,
+                launcher='pytorch',
+                cfg_options=['train_dataloader.batch_size=5'])
     assert job.wanted.train_dataloader.batch_size == 5
 
 
@@ -254,7 +279,10 @@ def test_metafile_holds_the_paper_apart_from_results():
     for name, model in models.items():
         assert model['Config'] == f'configs/{rows[name].config}'
         assert 'Results' not in model and 'Weights' not in model
-        metrics = {key.replace('box ', ''): value for key, value in model['Paper Results'][0]['Metrics'].items()}
+        metrics = {
+            key.replace('box ', ''): value
+            for key, value in model['Paper Results'][0]['Metrics'].items()
+        }
         assert metrics == rows[name].paper
         assert model['Metadata']['Iterations'] == load_config(rows[name].config).train_cfg.max_iters
     imports = yaml.safe_load((root.parent / 'model-index.yml').read_text())['Import']

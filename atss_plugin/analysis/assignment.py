@@ -48,12 +48,17 @@ class Assignment:
         levels = self.definition.levels
         records = []
         for number, counts in enumerate(self.counts.tolist()):
-            record = dict(bbox=self.truth.bboxes[number].tolist(), positives=sum(counts), levels=dict(zip(levels, counts)))
+            record = dict(bbox=self.truth.bboxes[number].tolist(),
+                          positives=sum(counts),
+                          levels=dict(zip(levels, counts)))
             if self.candidates is not None:
-                record.update(mean=float(self.candidates.mean[number]), std=float(self.candidates.std[number]),
+                record.update(mean=float(self.candidates.mean[number]),
+                              std=float(self.candidates.std[number]),
                               threshold=float(self.candidates.threshold[number]))
             records.append(record)
-        return dict(assigner=self.definition.label, ignored_anchors=int((self.gt_inds < 0).sum()), ground_truths=records)
+        return dict(assigner=self.definition.label,
+                    ignored_anchors=int((self.gt_inds < 0).sum()),
+                    ground_truths=records)
 
 
 def assign_image(definition: SampleDefinition, truth: GroundTruth) -> Assignment:
@@ -62,4 +67,5 @@ def assign_image(definition: SampleDefinition, truth: GroundTruth) -> Assignment
     gt_inds = definition.assign([truth])
     boxes = torch.from_numpy(truth.bboxes)
     candidates = definition.candidates(truth.pad_shape, boxes) if len(boxes) else None
-    return Assignment(definition, truth, grid, gt_inds[0], count_positives(gt_inds, [len(boxes)], grid), candidates)
+    return Assignment(definition, truth, grid, gt_inds[0], count_positives(gt_inds, [len(boxes)], grid),
+                      candidates)

@@ -74,7 +74,8 @@ def build_dataset(cfg: Config, ann_file: Optional[str] = None, images: str = '')
         while 'dataset' in dataset:
             dataset = dataset['dataset']
         if 'datasets' in dataset:
-            raise ValueError('the config joins several data sets: give the one to look at as a COCO json by --ann')
+            raise ValueError(
+                'the config joins several data sets: give the one to look at as a COCO json by --ann')
         return DATASETS.build({**dataset, 'pipeline': []})
 
 
@@ -127,7 +128,10 @@ def find_image(dataset: BaseDataset, name: str) -> int:
     raise ValueError(f'the annotations have no image {wanted!r}; --index takes 0 to {len(dataset) - 1}')
 
 
-def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None) -> np.ndarray:
+def read_image(cfg: Config,
+               dataset: BaseDataset,
+               truth: GroundTruth,
+               file: Optional[str] = None) -> np.ndarray:
     """The pixels of an image in the size of the network's input, (h, w, 3) uint8 RGB.
 
     Args:

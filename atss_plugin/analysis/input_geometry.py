@@ -49,7 +49,8 @@ def input_geometry(cfg: Config) -> InputGeometry:
     for name in ('train_dataloader', 'test_dataloader', 'val_dataloader'):
         for transform in pipeline_of((cfg.get(name) or {}).get('dataset') or {}):
             scale = transform.get('scale')
-            if transform['type'].endswith('Resize') and isinstance(scale, (tuple, list)) and isinstance(scale[0], int):
+            if transform['type'].endswith('Resize') and isinstance(scale, (tuple, list)) and isinstance(
+                    scale[0], int):
                 return InputGeometry(tuple(scale), transform.get('keep_ratio', False), divisor)
     return InputGeometry(divisor=divisor)
 

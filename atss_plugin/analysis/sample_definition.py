@@ -1,4 +1,4 @@
-"""Sample definitions: which anchors of a pyramid an assigner makes positive, for any head of mmdet that has one.
+"""Sample definitions: which anchors an assigner makes positive, for any head of mmdet that has one.
 
 Legend: N priors, B images, L levels, G ground truths.
 """
@@ -27,8 +27,8 @@ NAMES = {'ATSS': 'ATSSAssigner', 'IoU': 'IoUAssigner', 'SSC': 'SpatialScaleAssig
          'CenterSampling': 'CenterSamplingAssigner', 'TopKIoU': 'TopKIoUAssigner'}
 # mmdet's assigners that decide by what a model predicts, or by more than priors and boxes.
 UNDECIDABLE = ('ApproxMaxIoUAssigner', 'DynamicSoftLabelAssigner', 'GridAssigner', 'HungarianAssigner',
-               'MultiInstanceAssigner', 'PointAssigner', 'RegionAssigner', 'SimOTAAssigner', 'TaskAlignedAssigner',
-               'TopkHungarianAssigner', 'UniformAssigner')
+               'MultiInstanceAssigner', 'PointAssigner', 'RegionAssigner', 'SimOTAAssigner',
+               'TaskAlignedAssigner', 'TopkHungarianAssigner', 'UniformAssigner')
 
 
 class PriorGrid(NamedTuple):
@@ -56,7 +56,8 @@ class SampleDefinition:
         label: how figures and tables call it.
         prior_generator: mmdet's prior generator.
         assigner: ours or mmdet's assigner.
-        allowed_border: by how many pixels priors may leave the image; negative: any (``train_cfg`` of mmdet's heads).
+        allowed_border: by how many pixels priors may leave the image, negative for any (``train_cfg`` of
+            mmdet's heads).
     """
     label: str
     prior_generator: Any
@@ -84,10 +85,12 @@ class SampleDefinition:
                  for stride in self.prior_generator.strides]
         levels = self.prior_generator.grid_priors(sizes, device='cpu')
         if levels[0].size(-1) != 4:
-            raise ValueError(f'{type(self.prior_generator).__name__} gives points without a size; an assigner of '
-                             'anchors needs an AnchorGenerator in the head')
+            raise ValueError(
+                f'{type(self.prior_generator).__name__} gives points without a size; an assigner of '
+                'anchors needs an AnchorGenerator in the head')
         counts = [len(level) for level in levels]
-        return PriorGrid(torch.cat(levels), counts, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)))
+        return PriorGrid(torch.cat(levels), counts,
+                         torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)))
 
     def assign(self, truths: Sequence[GroundTruth]) -> Tensor:
         """Assigns the images of a batch.
@@ -113,7 +116,8 @@ class SampleDefinition:
             grid.priors, torch.ones(len(grid.priors), dtype=torch.bool), img_shape, self.allowed_border)
         arguments = dict(gt_instances=instances, gt_instances_ignore=ignored)
         if 'num_level_priors' in inspect.signature(self.assigner.assign).parameters:
-            arguments['num_level_priors'] = grid.level[kept].bincount(minlength=len(grid.num_level_priors)).tolist()
+            arguments['num_level_priors'] = grid.level[kept].bincount(
+                minlength=len(grid.num_level_priors)).tolist()
         gt_inds = torch.zeros(len(grid.priors), dtype=torch.long)
         gt_inds[kept] = self.assigner.assign(InstanceData(priors=grid.priors[kept]), **arguments).gt_inds
         return gt_inds
@@ -167,7 +171,7 @@ def definition_of_head(head: Any, label: str) -> SampleDefinition:
 
 
 def build_head(cfg: Config):
-    """The dense head of a config, without backbone and weights, and the config of its assigner."""
+    """The dense head of a config, without backbone and weights, and its assigner's config."""
     model = cfg.model
     name = next((name for name in ('rpn_head', 'bbox_head') if isinstance(model.get(name), dict)), None)
     if name is None:
@@ -209,8 +213,8 @@ def _scoped_type(name: str) -> str:
     if '.' in name and TASK_UTILS.get(name) is not None:
         return name
     raise ValueError(
-        f'no assigner {name!r}: give one of {", ".join(NAMES)}, a type with its scope such as mmdet.ATSSAssigner, '
-        'or the path of a config')
+        f'no assigner {name!r}: give one of {", ".join(NAMES)}, a type with its scope such as '
+        'mmdet.ATSSAssigner, or the path of a config')
 
 
 def _parse_options(text: str, options: str) -> dict:
@@ -228,7 +232,8 @@ def check_decidable(assigner: Any) -> None:
     name = type(assigner).__name__
     if name in UNDECIDABLE or getattr(assigner, 'alpha', None) is not None:
         raise ValueError(
-            f'{name} decides by the predictions of a model; what it does cannot be seen from priors and boxes alone')
+            f'{name} decides by the predictions of a model; what it does cannot be seen from priors and '
+            'boxes alone')
 
 
 def describe(assigner: Any, cfg: dict) -> str:
@@ -238,6 +243,8 @@ def describe(assigner: Any, cfg: dict) -> str:
                   if name == cls.__name__ and cls.__module__.startswith('atss_plugin')), None)
     name = short or f'mmdet {cls.__name__.replace("Assigner", "")}'
     defaults = {key: value.default for key, value in inspect.signature(cls.__init__).parameters.items()}
-    options = [f'{key}={value}' for key, value in cfg.items()
-               if key not in ('type', '_scope_') and not isinstance(value, dict) and defaults.get(key) != value]
+    options = [
+        f'{key}={value}' for key, value in cfg.items()
+        if key not in ('type', '_scope_') and not isinstance(value, dict) and defaults.get(key) != value
+    ]
     return f'{name} ({", ".join(options)})' if options else name

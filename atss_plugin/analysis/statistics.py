@@ -17,7 +17,7 @@ from .sample_definition import PriorGrid, SampleDefinition
 
 # Elements of a batch's (B, N) result: what keeps a batch in the cache of a core, and few calls.
 BATCH_ELEMENTS = 500_000
-# Bins as (name, column, edges): sizes are those of the network's input, with the bounds of FCOS's scale ranges.
+# Words, column and edges of the bins; sizes in the network's input have the bounds of FCOS's scale ranges.
 BINS = {
     'size': ('√area, px of the input', 'size', [0, 32, 64, 128, 256, 512, np.inf]),
     'coco size': ("COCO's size, original px", 'original size', [0, 32, 96, np.inf]),
@@ -58,17 +58,22 @@ class AssignmentStatistics:
         """A line a bin of ``size``, ``coco size``, ``aspect`` or ``crowdedness``.
 
         Returns:
-            Columns ``ground truths``, ``mean``, ``std``, ``p10``, ``median``, ``p90`` (of the positives a ground
-            truth) and ``unmatched`` (share without any).
+            Columns ``ground truths``, ``mean``, ``std``, ``p10``, ``median``, ``p90`` (of the positives a
+            ground truth) and ``unmatched`` (share without any).
         """
         _, column, edges = BINS[grouping]
         # as intervals that hold their lower edge
         bins = pd.cut(self.frame[column], edges, right=False, labels=BIN_NAMES[grouping])
         groups = self.frame.groupby(bins, observed=False)['positives']
         return pd.DataFrame({
-            'ground truths': groups.size(), 'mean': groups.mean(), 'std': groups.std(), 'p10': groups.quantile(0.1),
-            'median': groups.median(), 'p90': groups.quantile(0.9),
-            'unmatched': groups.apply(lambda positives: (positives == 0).mean() if len(positives) else np.nan),
+            'ground truths': groups.size(),
+            'mean': groups.mean(),
+            'std': groups.std(),
+            'p10': groups.quantile(0.1),
+            'median': groups.median(),
+            'p90': groups.quantile(0.9),
+            'unmatched': groups.apply(lambda positives: (positives == 0).mean()
+                                      if len(positives) else np.nan),
         })
 
     def level_share(self) -> pd.Series:
@@ -93,7 +98,10 @@ class AssignmentStatistics:
     def to_dict(self) -> dict:
         """Everything a program may read, with missing values None."""
         groupings = {name: self.by(name).reset_index(names='bin').to_dict('records') for name in BINS}
-        result = dict(assigner=self.label, overall=self.overall(), levels=self.level_share().to_dict(), **groupings)
+        result = dict(assigner=self.label,
+                      overall=self.overall(),
+                      levels=self.level_share().to_dict(),
+                      **groupings)
         return _without_nan(result)
 
 
@@ -106,7 +114,7 @@ def _without_nan(value):
 
 
 def describe_boxes(truth: GroundTruth) -> np.ndarray:
-    """Columns ``size``, ``original size`` (√area in px), ``elongation`` and ``crowdedness`` of G boxes, (G, 4)."""
+    """``size``, ``original size`` (√area in px), ``elongation`` and ``crowdedness`` of G boxes, (G, 4)."""
     width, height = (truth.bboxes[:, 2:] - truth.bboxes[:, :2]).clip(min=1e-6).T
     size = np.sqrt(width * height)
     shrink = np.sqrt(np.prod(truth.ori_shape) / np.prod(truth.img_shape))

@@ -12,11 +12,25 @@ ALARM = '#E3000F'
 GREY = '#6E6E6E'
 LIGHT = '#D9D9D9'
 STYLE = {
-    'font.family': 'DejaVu Sans', 'font.size': 9, 'axes.titlesize': 9.5, 'axes.titleweight': 'bold',
-    'axes.titlelocation': 'left', 'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': GREY,
-    'axes.grid': True, 'grid.color': '#ECECEC', 'grid.linewidth': 0.8, 'axes.axisbelow': True,
-    'xtick.color': '#404040', 'ytick.color': '#404040', 'legend.frameon': False, 'lines.linewidth': 1.8,
-    'figure.dpi': 110, 'savefig.dpi': 110, 'axes.labelcolor': '#202020',
+    'font.family': 'DejaVu Sans',
+    'font.size': 9,
+    'axes.titlesize': 9.5,
+    'axes.titleweight': 'bold',
+    'axes.titlelocation': 'left',
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.edgecolor': GREY,
+    'axes.grid': True,
+    'grid.color': '#ECECEC',
+    'grid.linewidth': 0.8,
+    'axes.axisbelow': True,
+    'xtick.color': '#404040',
+    'ytick.color': '#404040',
+    'legend.frameon': False,
+    'lines.linewidth': 1.8,
+    'figure.dpi': 110,
+    'savefig.dpi': 110,
+    'axes.labelcolor': '#202020',
 }
 
 

@@ -2,14 +2,19 @@
 import shutil
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn,
+                           TimeRemainingColumn)
 
 
 def progress_bar() -> Progress:
     """A bar on stderr, so that stdout holds nothing but the result."""
-    return Progress(
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('left'),
-        TimeRemainingColumn(), console=Console(stderr=True))
+    return Progress(TextColumn('{task.description}'),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TimeElapsedColumn(),
+                    TextColumn('left'),
+                    TimeRemainingColumn(),
+                    console=Console(stderr=True))
 
 
 def wide_console(width: int) -> Console:

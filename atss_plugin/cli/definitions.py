@@ -14,14 +14,21 @@ OWN = 'config'
 
 def add_definition_arguments(parser) -> None:
     """CONFIG, --assigner, --ann, --images and --cfg-options."""
-    parser.add_argument(
-        'config', metavar='CONFIG', help='any mmdet config whose head has an assigner; mmdet::NAME.py for one of mmdet')
+    parser.add_argument('config',
+                        metavar='CONFIG',
+                        help='any mmdet config whose head has an assigner; mmdet::NAME.py for one of mmdet')
     parser.add_argument(
         '--assigner', nargs='+', default=[OWN], metavar='NAME|CONFIG',
         help=f'what to compare: {", ".join(NAMES)}, with options ATSS:topk=15; a type with its scope, '
         f'mmdet.ATSSAssigner:topk=9; another config; or {OWN} for the config\'s own, which is the default')
-    parser.add_argument('--ann', metavar='COCO.json', help='a COCO json instead of the config\'s training data')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to the config')
+    parser.add_argument('--ann',
+                        metavar='COCO.json',
+                        help='a COCO json instead of the config\'s training data')
+    parser.add_argument('--cfg-options',
+                        nargs='+',
+                        default=[],
+                        metavar='KEY=VALUE',
+                        help='changes to the config')
 
 
 def read_definitions(args) -> Tuple[Config, List[SampleDefinition]]:

@@ -26,7 +26,11 @@ def add_arguments(parser) -> None:
         '--shape', nargs=2, type=int, default=[800, 1333], metavar=('HEIGHT', 'WIDTH'),
         help='size of the input before padding (default: 800 1333)')
     parser.add_argument('--json', action='store_true', help='print JSON')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to the config')
+    parser.add_argument('--cfg-options',
+                        nargs='+',
+                        default=[],
+                        metavar='KEY=VALUE',
+                        help='changes to the config')
 
 
 def run(args) -> int:
@@ -35,13 +39,19 @@ def run(args) -> int:
     cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
     parts = complexity(cfg, *args.shape)
     if args.json:
-        counts = {part: dict(parameters=parameters, flops=flops) for part, (parameters, flops) in parts.items()}
+        counts = {
+            part: dict(parameters=parameters, flops=flops)
+            for part, (parameters, flops) in parts.items()
+        }
         print(json.dumps(dict(config=args.config, shape=args.shape, **counts), indent=1))
         return 0
     console = Console()
     console.print(f'{args.config} at {args.shape[0]} × {args.shape[1]}')
     table = RichTable('', 'parameters', 'FLOPs', box=SIMPLE_HEAD)
     for part, (parameters, flops) in parts.items():
-        table.add_row(part, f'{parameters / 1e6:.2f} M', f'{flops / 1e9:.1f} G', style='bold' if part == 'model' else '')
+        table.add_row(part,
+                      f'{parameters / 1e6:.2f} M',
+                      f'{flops / 1e9:.1f} G',
+                      style='bold' if part == 'model' else '')
     console.print(table)
     return 0

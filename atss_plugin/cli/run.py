@@ -29,7 +29,12 @@ MIN_WIDTH = 120  # characters for an error's line
 def add_arguments(parser) -> None:
     parser.add_argument('rows', nargs='+', metavar='TABLE|ROW', help='numbers of tables, ids of rows, or all')
     parser.add_argument('--work-dirs', default='work_dirs', help='where runs are kept (default: %(default)s)')
-    parser.add_argument('--seed', nargs='+', type=int, default=[0], metavar='S', help='one run a seed (default: 0)')
+    parser.add_argument('--seed',
+                        nargs='+',
+                        type=int,
+                        default=[0],
+                        metavar='S',
+                        help='one run a seed (default: 0)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument(
         '--gpus', type=int, default=1, metavar='N',
@@ -68,8 +73,13 @@ def run(args) -> int:
 
 
 def _report(jobs) -> None:
-    table = RichTable(
-        'experiment', 'seed', 'what was done', 'work directory', title='Runs', title_justify='left', box=SIMPLE_HEAD)
+    table = RichTable('experiment',
+                      'seed',
+                      'what was done',
+                      'work directory',
+                      title='Runs',
+                      title_justify='left',
+                      box=SIMPLE_HEAD)
     for job in jobs:
         if job.action == 'skip':
             done = f'skipped: {job.reason}'

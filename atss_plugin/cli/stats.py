@@ -49,12 +49,19 @@ def run(args) -> int:
         statistics = []
         for definition in definitions:
             task = bar.add_task(definition.label, total=len(truths))
-            statistics.append(collect_statistics(
-                definition, truths, args.ambiguity_images, lambda images, task=task: bar.advance(task, images)))
-    title = f'{_source(args, dataset)}: {len(truths)} images, {sum(len(t.bboxes) for t in truths)} ground truths'
+            statistics.append(
+                collect_statistics(definition,
+                                   truths,
+                                   args.ambiguity_images,
+                                   lambda images, task=task: bar.advance(task, images)))
+    boxes = sum(len(truth.bboxes) for truth in truths)
+    title = f'{_source(args, dataset)}: {len(truths)} images, {boxes} ground truths'
     tables = tabulate(statistics)
-    content = json.dumps(dict(data=title, ambiguity_images=min(args.ambiguity_images, len(truths)),
-                              assigners=[entry.to_dict() for entry in statistics]), indent=1, ensure_ascii=False)
+    content = json.dumps(dict(data=title,
+                              ambiguity_images=min(args.ambiguity_images, len(truths)),
+                              assigners=[entry.to_dict() for entry in statistics]),
+                         indent=1,
+                         ensure_ascii=False)
     if args.json:
         print(content)
     else:
@@ -70,7 +77,8 @@ def run(args) -> int:
 
 
 def _source(args, dataset) -> str:
-    return Path(args.ann).name if args.ann else Path(getattr(dataset, 'ann_file', '') or type(dataset).__name__).name
+    return Path(args.ann).name if args.ann else Path(
+        getattr(dataset, 'ann_file', '') or type(dataset).__name__).name
 
 
 def _expected(definitions) -> float:
@@ -86,12 +94,14 @@ def tabulate(statistics) -> dict:
     overall = [entry.overall() for entry in statistics]
     labels = [entry.label for entry in statistics]
     columns = {
-        'positives per ground truth': lambda o: f'{o["positives per ground truth"]:.2f} ± {o["standard deviation"]:.2f}',
+        'positives per ground truth': lambda o:
+        f'{o["positives per ground truth"]:.2f} ± {o["standard deviation"]:.2f}',
         'without a positive': lambda o: f'{o["without a positive"]:.2%}',
-        'ambiguous anchors': lambda o: f'{o["ambiguous anchors"]:.2%}' if o['ambiguous anchors'] == o[
-            'ambiguous anchors'] else '–',
-        'threshold 10 % / median / 90 %': lambda o: ' / '.join(
-            f'{o[f"threshold {name}"]:.2f}' for name in ('p10', 'median', 'p90')) if 'threshold median' in o else '–',
+        'ambiguous anchors': lambda o: f'{o["ambiguous anchors"]:.2%}'
+        if o['ambiguous anchors'] == o['ambiguous anchors'] else '–',
+        'threshold 10 % / median / 90 %': lambda o: ' / '.join(f'{o[f"threshold {name}"]:.2f}'
+                                                               for name in ('p10', 'median', 'p90'))
+        if 'threshold median' in o else '–',
     }
     totals = pd.DataFrame({name: [word(o) for o in overall] for name, word in columns.items()}, index=labels)
     levels = pd.DataFrame([entry.level_share().map('{:.1%}'.format) for entry in statistics], index=labels)

@@ -19,8 +19,8 @@ from atss_plugin.registry import HOOKS
 class AssignmentStatsHook(Hook):
     """Assigns a training batch once more every ``interval`` iterations and logs what came out.
 
-    Written to mmengine's visualisation backends, as ``train/assignment/...``: ``positives_per_gt``, the same of
-    each level (``positives_per_gt_P3`` ...), and ``unmatched``, the share of ground truths without a positive.
+    Written to mmengine's visualisation backends, as ``train/assignment/...``: ``positives_per_gt``, the same
+    of each level (``positives_per_gt_P3`` ...), and ``unmatched``, the share of ground truths without any.
     The second assignment runs on the CPU and changes nothing in the training.  One line turns it on::
 
         custom_hooks = [dict(type='atss_plugin.AssignmentStatsHook')]
@@ -75,5 +75,7 @@ class AssignmentStatsHook(Hook):
             instances, ignored = sample.gt_instances, sample.get('ignored_instances')
             boxes = get_box_tensor(instances.bboxes).cpu().numpy()
             crowds = boxes[:0] if ignored is None else get_box_tensor(ignored.bboxes).cpu().numpy()
-            truths.append(GroundTruth('', shape, shape, padded, boxes, instances.labels.cpu().numpy(), crowds, index))
+            truths.append(
+                GroundTruth('', shape, shape, padded, boxes,
+                            instances.labels.cpu().numpy(), crowds, index))
         return truths

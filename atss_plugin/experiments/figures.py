@@ -44,14 +44,19 @@ def save_figures(tables: List[Table], report: pd.DataFrame, folder: Path) -> Lis
 def _groups(lines: pd.DataFrame):
     """The runs that a figure shows: those that are the experiment, and those that are not, apart."""
     yield 'trained', OURS, lines[(lines['status'] == TRAINED) & lines['AP'].notna()]
-    yield 'trained on other terms', UNLIKE, lines[lines['status'].isin([SMOKE, CHANGED]) & lines['AP'].notna()]
+    yield 'trained on other terms', UNLIKE, lines[lines['status'].isin([SMOKE, CHANGED])
+                                                  & lines['AP'].notna()]
 
 
 def _describe(axes, table: Table, has_runs: bool) -> None:
     axes.set_title(f'Table {table.number}. {table.title}', pad=26)
     axes.legend(loc='lower left', bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2, handletextpad=0.4)
     if not has_runs:
-        axes.annotate('nothing trained yet', (1, 1.01), xycoords='axes fraction', ha='right', va='bottom', color=GREY)
+        axes.annotate('nothing trained yet', (1, 1.01),
+                      xycoords='axes fraction',
+                      ha='right',
+                      va='bottom',
+                      color=GREY)
 
 
 def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) -> None:
@@ -60,7 +65,10 @@ def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) ->
         paper = [row.paper['AP'] for row in table.rows]
         axes.plot(range(len(paper)), paper, 'o-', color=GREY, markerfacecolor='white', label='paper')
         for place, value in enumerate(paper):
-            axes.annotate(f'{value:.1f}', (place, value), (0, 7), textcoords='offset points', ha='center', color=GREY)
+            axes.annotate(f'{value:.1f}', (place, value), (0, 7),
+                          textcoords='offset points',
+                          ha='center',
+                          color=GREY)
         for name, color, runs in _groups(lines):
             if len(runs):
                 axes.plot(runs['row'].map(places), runs['AP'], 'o', color=color, label=name)
@@ -80,7 +88,10 @@ def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
         paper = [row.paper['AP'] for row in table.rows]
         axes.plot(paper, list(places.values()), 'o', color=GREY, markerfacecolor='white', label='paper')
         for value, place in zip(paper, places.values()):
-            axes.annotate(f'{value:.1f}', (value, place), (0, 6), textcoords='offset points', ha='center', color=GREY)
+            axes.annotate(f'{value:.1f}', (value, place), (0, 6),
+                          textcoords='offset points',
+                          ha='center',
+                          color=GREY)
         for name, color, runs in _groups(lines):
             if len(runs):
                 axes.plot(runs['AP'], runs['row'].map(places), 'o', color=color, label=name)

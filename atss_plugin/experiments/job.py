@@ -115,10 +115,10 @@ def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch
     jobs = [_plan_job(row, seed, Path(work_dirs), launch) for row in rows.values() for seed in seeds]
     for number, job in enumerate(jobs):
         # rows that differ in how they test only, as those of multi-scale testing in Table 8
-        twin = next((other for other in jobs[:number] if other.seed == job.seed and same_run(other.wanted, job.wanted)),
-                    None)
-        if twin and job.action != 'skip':
-            job.action, job.reason = 'skip', f'the same training as {twin.row.experiment}: test its checkpoint'
+        twins = [other for other in jobs[:number] if same_run(other.wanted, job.wanted)]
+        if twins and job.action != 'skip':
+            job.action = 'skip'
+            job.reason = f'the same training as {twins[0].row.experiment}: test its checkpoint'
     return jobs
 
 

@@ -85,12 +85,13 @@ def select_tables(tables: List[Table], wanted: Sequence[str]) -> List[Table]:
     Raises:
         ValueError: a word is neither a table nor a row.
     """
-    known = {'all'} | {str(table.number) for table in tables} | {row.id for table in tables for row in table.rows}
+    ids = {row.id for table in tables for row in table.rows}
+    known = {'all'} | ids | {str(table.number) for table in tables}
     unknown = [word for word in wanted if word not in known]
     if unknown:
         raise ValueError(
-            f'{", ".join(unknown)}: no such table or row; tables are 1 to {tables[-1].number}, rows have ids such '
-            f'as {tables[0].rows[0].id} (`atss-plugin tables` lists them)')
+            f'{", ".join(unknown)}: no such table or row; tables are 1 to {tables[-1].number}, rows have ids '
+            f'such as {tables[0].rows[0].id} (`atss-plugin tables` lists them)')
     words = set(wanted) or {'all'}
     selected = []
     for table in tables:

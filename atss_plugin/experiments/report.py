@@ -15,8 +15,15 @@ from .run import Run, read_run
 
 TRAINED, CHANGED, SMOKE = 'trained', 'trained with changes', 'smoke-trained'
 LEGEND = 'AP in percent, ours / paper'
-STYLES = {TRAINED: 'bold green', CHANGED: 'yellow', SMOKE: 'yellow', 'running': 'cyan', 'interrupted': 'magenta',
-          'failed': 'red', 'not run': 'dim'}
+STYLES = {
+    TRAINED: 'bold green',
+    CHANGED: 'yellow',
+    SMOKE: 'yellow',
+    'running': 'cyan',
+    'interrupted': 'magenta',
+    'failed': 'red',
+    'not run': 'dim'
+}
 
 
 def build_report(tables: List[Table], work_dirs: Path) -> pd.DataFrame:
@@ -24,7 +31,7 @@ def build_report(tables: List[Table], work_dirs: Path) -> pd.DataFrame:
 
     Args:
         tables: the tables to report on.
-        work_dirs: where ``atss-plugin run`` keeps its runs; ``mim train``'s own ``CONFIG_NAME/`` counts as well.
+        work_dirs: where ``atss-plugin run`` keeps its runs; ``mim train``'s own ``CONFIG_NAME/`` counts too.
 
     Returns:
         Columns ``table, row, experiment, config, settings, status, changes, seed, progress, length, unit,
@@ -87,7 +94,10 @@ def report_json(report: pd.DataFrame) -> str:
 
 def present(report: pd.DataFrame) -> pd.DataFrame:
     """One table's report in words: what a reader sees, all strings."""
-    settings = pd.DataFrame([{key: _setting(value) for key, value in line.items()} for line in report['settings']])
+    settings = pd.DataFrame([{
+        key: _setting(value)
+        for key, value in line.items()
+    } for line in report['settings']])
     columns = {'row': report['row'], **{name: settings[name] for name in settings},
                'config': report['config'], 'status': [_status(line) for _, line in report.iterrows()],
                'seed': ['' if pd.isna(seed) else str(int(seed)) for seed in report['seed']]}
@@ -141,9 +151,11 @@ def _status(line: pd.Series) -> str:
 def to_terminal(table: Table, report: pd.DataFrame) -> RichTable:
     """One table for the terminal."""
     words = present(report)
-    rich_table = RichTable(
-        title=f'Table {table.number}. {table.title}', title_justify='left', caption=LEGEND, caption_justify='left',
-        box=SIMPLE_HEAD)
+    rich_table = RichTable(title=f'Table {table.number}. {table.title}',
+                           title_justify='left',
+                           caption=LEGEND,
+                           caption_justify='left',
+                           box=SIMPLE_HEAD)
     for column in words:
         number = column in METRICS or column in ('seed', 'Δ AP')
         rich_table.add_column(column, justify='right' if number else 'left', no_wrap=column != 'status')

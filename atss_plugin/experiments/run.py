@@ -111,7 +111,8 @@ def _read_log(work_dir: Path) -> str:
 
 def _saved_progress(work_dir: Path, unit: str) -> int:
     pointer = work_dir / 'last_checkpoint'
-    return _number(rf'{unit}_(\d+)\.pth', pointer.read_text(encoding='utf-8')) or 0 if pointer.is_file() else 0
+    return _number(rf'{unit}_(\d+)\.pth', pointer.read_text(
+        encoding='utf-8')) or 0 if pointer.is_file() else 0
 
 
 def _last_validation(records: List[dict]):
