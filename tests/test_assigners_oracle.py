@@ -7,7 +7,8 @@ from mmengine.structures import InstanceData
 from scenes import assert_equals_oracle, instances, make_layout, random_boxes, to_scene
 from torch.testing import assert_close
 
-from atss_plugin.assigners import ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner
+from atss_plugin.assigners import (ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner,
+                                   TopKIoUAssigner)
 
 A3 = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=8, scales_per_octave=1)
 A9 = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3)
@@ -236,6 +237,26 @@ class TestDetails:
         assert sorted({tuple(p)
                        for p in layout.points[(gt_inds > 0).numpy()].tolist()}) == [(16., 16.), (16., 24.),
                                                                                     (24., 16.), (24., 24.)]
+
+    @pytest.mark.parametrize('depth, positive', [(0.0, False), (0.005, True)])
+    def test_radius_has_no_margin(self, depth, positive):
+        """Unlike in the other definitions: the point (4, 4) just inside the box, and just inside the square."""
+        layout = make_layout(size=(8, 8), strides=(8, ), ratios=[1.0], scales=[1.0])
+        by_box = CenterSamplingAssigner(radius=100, scale_ranges=[(-1, 1e9)], strides=[8])
+        assert one_image(by_box, layout, [[4 - depth, 0., 12., 8.]]).tolist() == [positive]
+        by_square = CenterSamplingAssigner(radius=1, scale_ranges=[(-1, 1e9)], strides=[8])
+        assert one_image(by_square, layout, [[-8. - depth, -40., 32. - depth, 40.]]).tolist() == [positive]
+
+    @pytest.mark.parametrize('gap, winner', [(0.95e-5, 0), (1.05e-5, 1)])
+    def test_topk_iou_prefers_the_nearer_by_a_thousandth(self, gap, winner):
+        """1 pixel of distance where the farthest anchor is 100 away weighs as much as 1e-5 of IoU."""
+        side = 10 / (10 / 12 - gap)**0.5  # a concentric square of IoU 10 / 12 - gap
+        near = [5 - side / 2, 5 - side / 2, 5 + side / 2, 5 + side / 2]
+        shifted, farthest = [0., 0., 12., 10.], [100., 0., 110., 10.]  # IoU 10 / 12, 1 pixel away; 100 pixels away
+        priors = torch.tensor([near, shifted, farthest], dtype=torch.float64)
+        gts = instances([[0., 0., 10., 10.]], dtype=torch.float64)
+        result = TopKIoUAssigner(topk=1).assign(InstanceData(priors=priors), gts)
+        assert result.gt_inds.nonzero().flatten().tolist() == [winner]
 
     def test_rescued_for_its_own_best(self):
         """The best prior of a small box, far below the thresholds, has a better ground truth of its own."""
