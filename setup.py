@@ -21,8 +21,10 @@ class BuildWithMimFiles(build_py):
         shutil.rmtree(target, ignore_errors=True)  # what an earlier build left, renamed configs for example
         target.mkdir(parents=True)
         for name in MIM_FILES:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, target / name)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns('__pycache__'))
+            else:
+                shutil.copy(ROOT / name, target / name)
 
 
 def version() -> str:
@@ -52,7 +54,8 @@ setup(
     python_requires='>=3.8',
     # torch, mmcv, mmengine and mmdet are missing on purpose: there are several distributions of each (CPU, CUDA, the
     # onedl forks), mmcv has to match the torch that is there, and pip would pull another one over it.
-    install_requires=['matplotlib', 'numpy', 'pandas', 'rich'],
+    # tabulate writes pandas' markdown
+    install_requires=['matplotlib', 'numpy', 'pandas', 'rich', 'tabulate'],
     extras_require={
         # mmdet 3.3 refuses mmcv 2.2; mmcv has to be built with its ops (README).
         'openmmlab': ['mmcv>=2.0.0,<2.2.0', 'mmengine>=0.7.1', 'mmdet>=3.0.0'],

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker('slow') is not None)
+    first = ('test_golden', 'test_laws')
+    items.sort(key=lambda item: (
+        item.get_closest_marker('slow') is not None, not item.path.stem.startswith(first)))
 
 
 @pytest.fixture(scope='session')

@@ -88,9 +88,9 @@ class ATSSAssigner(PyramidAssigner):
         gt = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
         iou = self._quality(priors, gt_bboxes, gt_labels, predictions, index.flatten(), gt.flatten())
         iou = iou.view_as(index).masked_fill(~mask, 0)
-        # Unlike a float32 sum, the mean of equal IoUs is that IoU, so that they all reach it.
-        values, count = precise(iou), mask.sum(1)
-        mean = values.sum(1) / count
+        # The mean is taken from the highest on, so that the mean of equal IoUs is that IoU and all of them reach it.
+        values, count, highest = precise(iou), mask.sum(1), precise(iou).amax(1)
+        mean = highest + (values - highest[:, None]).masked_fill(~mask, 0).sum(1) / count
         deviation = (values - mean[:, None]).masked_fill(~mask, 0)
         # "standard deviation": of a sample, n - 1 (RECIPE); a single candidate has none, its threshold is its IoU
         std = (deviation.square().sum(1) / (count - 1).clamp(min=1)).sqrt()
@@ -115,8 +115,7 @@ class ATSSAssigner(PyramidAssigner):
         # "whose IoU are greater than or equal to the threshold"
         positive = c.mask & (precise(c.iou) >= c.threshold[:, None])
         if self.min_positives > 0:
-            is_inside = inside(box_centers(priors)[c.index], gts.boxes[:, None])
-            positive = self._top_up(positive & is_inside, c, is_inside, gts.boxes)
+            positive = self._top_up(positive, c, priors, gts)
         row = torch.arange(len(c.index), device=c.index.device)[:, None]
         mask, prior, gt, iou = compact(positive, c.index, row, c.iou)
         if self.min_positives == 0:
@@ -126,9 +125,13 @@ class ATSSAssigner(PyramidAssigner):
         # selected."
         return self.settle(Claims(mask, prior, gt, iou), iou, len(priors), gts)
 
-    def _top_up(self, positive: Tensor, c: Candidates, is_inside: Tensor, boxes: Tensor) -> Tensor:
+    def _top_up(self, positive: Tensor, c: Candidates, priors: Tensor, gts: GroundTruths) -> Tensor:
         """``positive`` (G, M) and the next best candidates of ground truths with fewer than ``min_positives``."""
-        eligible = c.mask & (c.iou > 0) & (box_areas(boxes) > 0)[:, None]
+        is_inside = inside(box_centers(priors)[c.index], gts.boxes[:, None])
+        eligible = c.mask & (c.iou > 0) & (box_areas(gts.boxes) > 0)[:, None]
+        if gts.ignored is not None:
+            eligible &= ~gts.ignored[gts.image[:, None] * len(priors) + c.index]
+        positive = positive & is_inside & eligible
         rank = c.iou + 2.0 * is_inside + 4.0 * positive  # positives first, then inside, then by IoU
         best = smallest(-rank.masked_fill(~eligible, -1), precise(c.index), self.min_positives, dim=1)
         chosen = torch.zeros_like(positive).scatter_(1, best, True)

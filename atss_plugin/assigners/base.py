@@ -17,7 +17,7 @@ from .pyramid import PyramidCache
 
 
 class GroundTruths(NamedTuple):
-    """The ground truths of a batch, image after image.
+    """The ground truths of a batch, image after image, and where none may be positive.
 
     Attributes:
         boxes (Tensor): (G, 4) xyxy in pixels, at least float32.
@@ -25,12 +25,14 @@ class GroundTruths(NamedTuple):
         image (Tensor): (G,) the image of each.
         number (Tensor): (G,) their numbers within the image, from 1.
         counts (list[int]): how many each image has.
+        ignored (Tensor, optional): (B * N,) which priors of each image lie in ignored regions; None if none do.
     """
     boxes: Tensor
     labels: Tensor
     image: Tensor
     number: Tensor
     counts: List[int]
+    ignored: Optional[Tensor] = None
 
     @property
     def num_images(self) -> int:
@@ -171,14 +173,15 @@ class PyramidAssigner(BaseAssigner):
         if priors.size(1) > 4 or not priors.is_contiguous() or priors.element_size() < 4:
             priors = at_least_float32(priors[:, :4]).contiguous()
         gts = collect(batch_gt_instances, priors)
+        if batch_gt_instances_ignore is not None and len(batch_gt_instances_ignore) != gts.num_images:
+            raise ValueError(f'{len(batch_gt_instances_ignore)} entries of ignored regions for {gts.num_images} images: '
+                             'give one InstanceData (or None) for each image')
+        gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
         if len(priors) and len(gts.boxes):
             match = self.match(priors, num_level_priors, gts, predictions)
         else:
             none = gts.image[:0]
             match = Match(Claims(none.bool(), none, none, priors.new_zeros(0)))
-        ignored = self._in_ignored_regions(priors, batch_gt_instances_ignore)
-        if ignored is not None:
-            match = match._replace(ignored=ignored if match.ignored is None else match.ignored | ignored)
         return self._result(len(priors), gts, match)
 
     @staticmethod
@@ -198,9 +201,9 @@ class PyramidAssigner(BaseAssigner):
         rows, overlaps = table(none, gt), table(0, overlap)
         if match.overlaps is not None:
             overlaps = match.overlaps
-        if match.ignored is not None:
-            for full, fill in ((gt_inds, -1), (labels, -1), (rows, none)):
-                full.masked_fill_(match.ignored, fill)
+        for ignored in (gts.ignored, match.ignored):
+            if ignored is not None:
+                gt_inds.masked_fill_(ignored, -1)
         boxes = torch.cat([gts.boxes, gts.boxes.new_zeros((1, 4))])
         size = (gts.num_images, num_priors)
         return BatchAssignment(*(t.view(size) for t in (gt_inds, labels, overlaps, rows)), boxes)
@@ -209,11 +212,9 @@ class PyramidAssigner(BaseAssigner):
         """Which priors (B * N,) lie in an ignored region of their image, None if there can be none."""
         if self.ignore_iof_thr < 0 or batch is None or not any(i is not None and len(i.bboxes) for i in batch):
             return None
+        regions = [InstanceData(bboxes=priors[:0]) if region is None else region for region in batch]
         ignored = torch.zeros((len(batch), len(priors)), dtype=torch.bool, device=priors.device)
-        for row, regions in zip(ignored, batch):
-            if regions is None:
-                continue
-            boxes = at_least_float32(get_box_tensor(regions.bboxes))
+        for row, boxes in zip(ignored, checked_boxes('ignored region', regions)):
             for part in chunks(len(boxes), len(priors)):
                 iof = self.iou_calculator(priors, boxes[part], mode='iof')
                 row |= (iof > self.ignore_iof_thr).any(1)
@@ -221,10 +222,14 @@ class PyramidAssigner(BaseAssigner):
 
     @staticmethod
     def settle(claims: Claims, priority: Tensor, num_priors: int, gts: GroundTruths) -> Match:
-        """Give every claimed prior to the claim of highest priority (P,), ties to the lower ground truth."""
+        """Give every claimed prior to the claim of highest priority (P,), ties to the lower ground truth.
+
+        What lies in an ignored region is given to none.
+        """
         slot = gts.image[claims.gt] * num_priors + claims.prior
         size = (gts.num_images * num_priors, len(gts.boxes))
-        return Match(claims._replace(mask=resolve_claims(claims.mask, slot, claims.gt, priority, size)))
+        mask = claims.mask if gts.ignored is None else claims.mask & ~gts.ignored[slot]
+        return Match(claims._replace(mask=resolve_claims(mask, slot, claims.gt, priority, size)))
 
     def pair_overlaps(self, priors: Tensor, boxes: Tensor, mode: str = 'iou') -> Tensor:
         """IoU of priors (P, 4) and boxes (P, 4), one by one: (P,)."""
@@ -256,25 +261,36 @@ def at_least_float32(boxes: Tensor) -> Tensor:
 
 def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
     """The ground truths of all images, checked."""
-    boxes = [at_least_float32(get_box_tensor(gt.bboxes)) for gt in batch]
+    boxes = checked_boxes('ground truth', batch)
     for i, (gt, box) in enumerate(zip(batch, boxes)):
-        if box.dim() != 2 or box.size(1) != 4:
-            raise ValueError(f'ground truths of image {i} in the batch must be (G, 4) boxes xyxy, not of shape '
-                             f'{tuple(box.shape)}')
         if 'labels' in gt and len(gt.labels) != len(box):
             raise ValueError(f'image {i} in the batch has {len(box)} boxes but {len(gt.labels)} labels')
     counts = [len(box) for box in boxes]
     labels = [gt.labels if 'labels' in gt else torch.zeros(n, dtype=torch.long, device=priors.device)
               for gt, n in zip(batch, counts)]
     boxes = torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
-    # on an accelerator asking would make the host wait; there our data set has asked before (CocoDataset)
-    if boxes.device.type == 'cpu' and not bool(boxes.isfinite().all()):
-        bad = int((~boxes.isfinite()).any(1).nonzero()[0])
-        image = next(i for i in range(len(counts)) if bad < sum(counts[:i + 1]))
-        raise ValueError(f'ground truth {bad - sum(counts[:image])} of image {image} in the batch is not finite: '
-                         f'{boxes[bad].tolist()}; repair or filter the annotation')
+    labels = torch.cat(labels) if labels else boxes.new_zeros(0, dtype=torch.long)
     number = torch.tensor([i + 1 for n in counts for i in range(n)], dtype=torch.long)
     image = torch.tensor([i for i, n in enumerate(counts) for _ in range(n)], dtype=torch.long)
-    labels = torch.cat(labels) if labels else boxes.new_zeros(0, dtype=torch.long)
     image, number = (t.to(boxes.device, non_blocking=True) for t in (image, number))
     return GroundTruths(boxes, labels, image, number, counts)
+
+
+def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
+    """The boxes (G, 4) of every image, at least float32.
+
+    Raises:
+        ValueError: another shape, or a box that is not finite; the latter is not asked on an accelerator, where asking
+            makes the host wait (our data set has asked before: ``CocoDataset``).
+    """
+    boxes = [at_least_float32(get_box_tensor(instances.bboxes)) for instances in batch]
+    for i, box in enumerate(boxes):
+        if box.dim() != 2 or box.size(1) != 4:
+            raise ValueError(f'{what}s of image {i} in the batch must be (G, 4) boxes xyxy, not of shape '
+                             f'{tuple(box.shape)}')
+    if boxes and boxes[0].device.type == 'cpu' and not bool(torch.cat(boxes).isfinite().all()):
+        image, bad = next((i, int(bad[0])) for i, bad in enumerate((~b.isfinite()).any(1).nonzero() for b in boxes)
+                          if len(bad))
+        raise ValueError(f'{what} {bad} of image {image} in the batch is not finite: {boxes[image][bad].tolist()}; '
+                         'repair or filter the annotation')
+    return boxes

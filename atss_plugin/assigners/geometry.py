@@ -26,20 +26,28 @@ def box_centers(boxes: Tensor) -> Tensor:
     return precise((boxes[..., :2] + boxes[..., 2:4]) / 2)
 
 
-def anchor_points(priors: Tensor) -> Tensor:
-    """The points at which priors (N, 4) sit: their centres without the float noise of their corners, (N, 2).
+def point_noise(priors: Tensor) -> Tensor:
+    """Pixels below which differences between the centres of priors (N, 4) mean nothing, a power of two: ().
 
-    The A anchors of a location share its point, but corners such as ``32 - 16 * sqrt(2)`` are rounded, and so their
-    centres differ in the last bits.  Those bits would decide ties between locations at random, so centres are
-    rounded to 2^-18 of the largest coordinate (1/128 pixel in an image of 1333): coarser than the noise (2^-23),
-    finer than any layout of anchors.
+    Corners such as ``32 - 16 * sqrt(2)`` are rounded, so the centres of the A anchors of a location differ in the last
+    bits.  This is 2^-18 of the largest coordinate (1/128 pixel in an image of 1333): well above float32's noise (2^-23),
+    below any distance between anchors.
+    """
+    largest = precise(priors.abs().amax()).clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.exp2(torch.ceil(torch.log2(largest)) - 18)
+
+
+def anchor_points(priors: Tensor) -> Tensor:
+    """The points at which priors (N, 4) of one level sit: their centres without float noise, (N, 2).
+
+    The A anchors of a location share its point, and equal distances are equal: noise would decide ties at random.  So
+    the centres' differences from the first one are rounded to :func:`point_noise`.
     """
     centers = box_centers(priors)
     if len(centers) == 0:
         return centers
-    largest = centers.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
-    unit = torch.exp2(torch.ceil(torch.log2(largest)) - 18)
-    return torch.round(centers / unit) * unit
+    unit = point_noise(priors)
+    return centers[0] + torch.round((centers - centers[0]) / unit) * unit
 
 
 def side_distances(points: Tensor, boxes: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .base import Claims, GroundTruths, Match, PyramidAssigner
-from .geometry import anchor_points, chunks, compact, inside
+from .geometry import box_centers, chunks, compact, inside
 from .pyramid import check_boxes
 
 
@@ -67,11 +67,13 @@ class IoUAssigner(PyramidAssigner):
         iou, gt, rescued = (torch.cat(column) for column in zip(*best))
         positive = rescued | (iou >= self.pos_iou_thr)
         ignored = ~positive & (iou >= self.neg_iou_thr)
+        if gts.ignored is not None:
+            positive = positive & ~gts.ignored
         prior = torch.arange(len(priors), device=priors.device).repeat(gts.num_images)
         gt = gt.clamp(max=len(gts.boxes) - 1)  # after the last image with any, "none" would be out of range
         mask, prior, gt, overlap = compact(positive, prior, gt, iou)
         if self.in_gt_box:
-            outside = mask & ~inside(anchor_points(priors)[prior], gts.boxes[gt])
+            outside = mask & ~inside(box_centers(priors[prior]), gts.boxes[gt])
             slot = gts.image[gt] * len(priors) + prior
             # one more entry takes those that are not
             ignored = torch.cat([ignored, ignored[:1]])

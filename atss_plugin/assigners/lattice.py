@@ -127,7 +127,7 @@ class Lattice:
             need = num if reach >= num * step else min(num, int(reach / step) + 2)
             first = ((position - origin) / step).ceil_().clamp_(0, num - need).long().clamp_(min=0)
             indices.append(first[:, None] + torch.arange(need, device=low.device))
-            points.append(origin + indices[-1] * step)
+            points.append(origin + indices[-1].to(low.dtype) * step)
         (column, row), (x, y), columns = indices, points, self.sheets[sheet].shape[0]
         return x[:, None], y[:, :, None], row[:, :, None] * columns + column[:, None]
 
@@ -160,7 +160,8 @@ def find_sheet(points: Tensor) -> Optional[Sheet]:
     # a single column or row has no step of its own; any will do, as it is never taken
     step_x = float(x[0, 1] - x[0, 0]) if columns > 1 else 1.0
     step_y = float(y[1, 0] - y[0, 0]) if rows > 1 else 1.0
-    regular = (x == x[0, 0] + torch.arange(columns) * step_x) & (y == y[0, 0] + torch.arange(rows)[:, None] * step_y)
+    column, row = (torch.arange(n, dtype=points.dtype) for n in (columns, rows))
+    regular = (x == x[0, 0] + column * step_x) & (y == y[0, 0] + row[:, None] * step_y)
     if step_x <= 0 or step_y <= 0 or not bool(regular.all()):
         return None
     return Sheet((float(x[0, 0]), float(y[0, 0])), (step_x, step_y), (columns, rows))

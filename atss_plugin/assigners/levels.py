@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from .geometry import anchor_points
+from .geometry import box_centers, point_noise
 
 MAX_LEVELS = 16
 """More grids than this in one prior tensor mean that it is no pyramid."""
@@ -36,10 +36,10 @@ def infer_num_level_priors(priors: Tensor) -> List[int]:
         ValueError: if the priors are no pyramid in that sense (shuffled priors, proposals).
     """
     priors = priors.detach().cpu()
-    points, shapes = anchor_points(priors), prior_shapes(priors)
-    levels = _levels_by_grid(points, shapes)
+    centers, shapes = box_centers(priors) / point_noise(priors), prior_shapes(priors)
+    levels = _levels_by_grid(centers, shapes)
     if len(levels) > MAX_LEVELS:
-        levels = _levels_by_shape(points, shapes)
+        levels = _levels_by_shape(centers, shapes)
     if len(levels) > MAX_LEVELS:
         raise ValueError(f'cannot infer the pyramid levels of {len(priors)} priors: they are no stack of row-by-row '
                          'grids. Pass num_level_priors=[...] to assign(); for proposals or refined boxes (R-CNN, '
@@ -62,27 +62,29 @@ def _cluster(values: Tensor, gap: float) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, group)
 
 
-def _levels_by_grid(points: Tensor, shapes: Tensor) -> List[int]:
+def _levels_by_grid(centers: Tensor, shapes: Tensor) -> List[int]:
+    """The levels of priors with these centres (N, 2), in units of their noise."""
     levels: List[int] = []
     anchors, start = None, 0
-    while start < len(points) and len(levels) <= MAX_LEVELS:
-        length, anchors = _level_length(points[start:], shapes[start:], anchors)
+    while start < len(centers) and len(levels) <= MAX_LEVELS:
+        points = torch.round(centers[start:] - centers[start])
+        length, anchors = _level_length(points, shapes[start:], anchors)
         levels.append(length)
         start += length
     return levels
 
 
-def _levels_by_shape(points: Tensor, shapes: Tensor) -> List[int]:
+def _levels_by_shape(centers: Tensor, shapes: Tensor) -> List[int]:
     """A level ends where none of the shapes seen so far occurs again; within it the points go row by row."""
     _, shape = shapes.unique(return_inverse=True)
     position = torch.arange(len(shape))
     last = torch.zeros(len(shape), dtype=torch.long).scatter_reduce_(0, shape, position, 'amax')
     ends = (torch.cummax(last[shape], 0).values == position).nonzero().squeeze(1) + 1
-    rows, columns = (torch.diff(points, dim=0)[:, i] for i in (1, 0))
+    columns, rows = torch.round(torch.diff(centers, dim=0)).unbind(1)
     backwards = (rows < 0) | ((rows == 0) & (columns < 0))
     backwards[ends[:-1] - 1] = False
     if bool(backwards.any()):
-        return [1] * len(points)
+        return [1] * len(centers)
     return torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
 
 

@@ -69,7 +69,7 @@ class Pyramid:
         if num_level_priors is None:
             num_level_priors = infer_num_level_priors(priors)
         self.num_level_priors = check_num_level_priors(num_level_priors, len(priors))
-        self.points = anchor_points(priors)
+        self.points = torch.cat([anchor_points(level) for level in priors.split(self.num_level_priors)])
         self.groups, self.take = group_locations(priors, self.points, self.num_level_priors, anchors_per_location)
         self.lattice = find_lattice(self.groups) if use_lattice else None
         self.group_levels = torch.tensor([g.level for g in self.groups], device=priors.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..registry import TASK_UTILS
 from .atss import check_at_least
 from .base import Claims, GroundTruths, Match, PyramidAssigner
-from .geometry import anchor_points, box_centers, chunks, compact, inside, precise, smallest
+from .geometry import box_centers, chunks, compact, inside, precise, smallest
 from .pyramid import check_boxes
 
 
@@ -45,7 +45,7 @@ class TopKIoUAssigner(PyramidAssigner):
         """Rank all priors for every ground truth, some ground truths at a time."""
         if priors.device.type == 'cpu':  # elsewhere asking would make the host wait
             check_boxes(priors)
-        points, centers = anchor_points(priors), box_centers(gts.boxes)
+        points, centers = box_centers(priors), box_centers(gts.boxes)
         farthest = self._farthest(points, centers, gts)[gts.image]
         order = torch.arange(len(priors), dtype=points.dtype, device=priors.device)
         index, iou = [], []
