@@ -280,8 +280,8 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
     """The boxes (G, 4) of every image, at least float32.
 
     Raises:
-        ValueError: another shape, or a box that is not finite; the latter is not asked on an accelerator, where asking
-            makes the host wait (our data set has asked before: ``CocoDataset``).
+        ValueError: another shape, or a box that is not finite; the latter is not asked on an accelerator, where
+            asking makes the host wait (our data set has asked before: ``CocoDataset``).
     """
     boxes = [at_least_float32(get_box_tensor(instances.bboxes)) for instances in batch]
     for i, box in enumerate(boxes):

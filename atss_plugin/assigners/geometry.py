@@ -29,9 +29,9 @@ def box_centers(boxes: Tensor) -> Tensor:
 def point_noise(priors: Tensor) -> Tensor:
     """Pixels below which differences between the centres of priors (N, 4) mean nothing, a power of two: ().
 
-    Corners such as ``32 - 16 * sqrt(2)`` are rounded, so the centres of the A anchors of a location differ in the last
-    bits.  This is 2^-18 of the largest coordinate (1/128 pixel in an image of 1333): well above float32's noise (2^-23),
-    below any distance between anchors.
+    Corners such as ``32 - 16 * sqrt(2)`` are rounded, so the centres of the A anchors of a location differ in the
+    last bits.  This is 2^-18 of the largest coordinate (1/128 pixel in an image of 1333): well above float32's noise
+    (2^-23), below any distance between anchors.
     """
     largest = precise(priors.abs().amax()).clamp(min=torch.finfo(torch.float32).tiny)
     return torch.exp2(torch.ceil(torch.log2(largest)) - 18)

@@ -66,7 +66,8 @@ def compose(seed: int, index: int, height: int, width: int) -> Scene:
 
 
 def paint(scene: Scene) -> np.ndarray:
-    """The picture of a scene, (H, W, 3) uint8 in BGR: a patchy background and bars, the objects, and bars over them."""
+    """The picture of a scene, (H, W, 3) uint8 in BGR: a patchy background and bars, the objects, and bars over
+    them."""
     random = np.random.RandomState([*scene.seeds, 1])
     height, width = scene.shape
     rows, columns = -(-height // PATCH), -(-width // PATCH)

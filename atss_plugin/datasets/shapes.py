@@ -47,7 +47,8 @@ def _picture(seed: int, index: int, height: int, width: int) -> bytes:
 
 @DATASETS.register_module()
 class ShapesDataset(BaseDetDataset):
-    """Embedded data set: ellipses, rectangles, triangles and crosses, small, medium and large, overlapping, in clutter.
+    """Embedded data set: ellipses, rectangles, triangles and crosses, small, medium and large, overlapping, in
+    clutter.
 
     Nothing is read from or written to a disk. The picture and the boxes of an index depend on ``seed``,
     ``img_shape`` and the index alone: the first images of a larger set are those of a smaller one, and every process,

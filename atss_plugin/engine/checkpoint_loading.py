@@ -1,8 +1,8 @@
 """mmengine's checkpoints under a torch that loads nothing but tensors by default (2.6 and later).
 
-Such a torch refuses the checkpoints that mmengine writes, because besides tensors they hold the history of the losses.
-The few types of that history are declared safe here, one by one; ``weights_only`` stays on, so that a checkpoint from
-a stranger still cannot run code.
+Such a torch refuses the checkpoints that mmengine writes, because besides tensors they hold the history of the
+losses. The few types of that history are declared safe here, one by one; ``weights_only`` stays on, so that a
+checkpoint from a stranger still cannot run code.
 """
 import os.path as osp
 import zipfile
@@ -38,7 +38,8 @@ def statistic(owner: type, name: str) -> Callable:
 
 
 def mmengine_globals() -> List[SafeGlobal]:
-    """All that mmengine's checkpoints hold besides what torch allows anyway; a pair is an object and its pickled name.
+    """All that mmengine's checkpoints hold besides what torch allows anyway; a pair is an object and its pickled
+    name.
 
     NumPy 2 renamed the module in which its arrays are rebuilt; a checkpoint names it as the NumPy that wrote it did.
     """
@@ -74,7 +75,8 @@ def load_from_local(filename: str, map_location=None) -> dict:
 
 
 def install() -> None:
-    """Make mmengine load its own checkpoints, from files as from elsewhere; called once, when the package is imported.
+    """Make mmengine load its own checkpoints, from files as from elsewhere; called once, when the package is
+    imported.
 
     Older versions of torch load them without this.
     """
