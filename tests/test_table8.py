@@ -219,10 +219,10 @@ def coco(tmp_path_factory):
     return root
 
 
-def detections_of_mim_test(config, checkpoint, folder, coco, *options):
+def detections_of_mim_test(package, config, checkpoint, folder, coco, *options):
     """What mmdet's test tool finds in the images of ``coco``, started as a user starts it."""
     command = [
-        sys.executable, '-m', 'mim', 'test', 'mmdet', str(config), '--checkpoint', str(checkpoint),
+        sys.executable, '-m', 'mim', 'test', package, str(config), '--checkpoint', str(checkpoint),
         '--gpus', '0', '--work-dir', str(folder / 'work'), '--out', str(folder / 'out.pkl'), *options]
     path = os.pathsep.join([str(CONFIGS.parent), os.environ.get('PYTHONPATH', '')])
     environment = {**os.environ, 'COCO_ROOT': str(coco), 'PYTHONPATH': path}
@@ -264,13 +264,13 @@ def random_tensors(name):
     return tensors
 
 
-def test_mim_test_of_a_converted_checkpoint(converted, coco, tmp_path):
+def test_mim_test_of_a_converted_checkpoint(converted, coco, tmp_path, mmdet_package):
     config = CONFIGS / 'official/atss_R_50_FPN_1x.py'
     small = ('--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(320,200)')  # for the time it takes
-    assert_detections(detections_of_mim_test(config, converted, tmp_path, coco, *small), at_most=100)
+    assert_detections(detections_of_mim_test(mmdet_package, config, converted, tmp_path, coco, *small), at_most=100)
 
 
-def test_mim_test_with_tta(converted, coco, tmp_path):
+def test_mim_test_with_tta(converted, coco, tmp_path, mmdet_package):
     config = tmp_path / 'two_small_scales.py'
     bases = ['official/atss_R_50_FPN_1x.py', '_base_/multi_scale_testing.py']
     config.write_text(f"""_base_ = {[str(CONFIGS / base) for base in bases]}
@@ -279,7 +279,7 @@ tta_model = dict(size_ranges=size_ranges)
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[1]['transforms'][0] = [dict(type='Resize', scale=s, keep_ratio=True) for s, _ in size_ranges]
 """)
-    results = detections_of_mim_test(config, converted, tmp_path, coco, '--tta')
+    results = detections_of_mim_test(mmdet_package, config, converted, tmp_path, coco, '--tta')
     assert_detections(results, at_most=1000)
     # More than one view can give: the views were merged, not chosen from.
     assert max(len(found['scores']) for _, found in results) > 100

@@ -12,13 +12,10 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..assigners import BatchAssignment
+from ..compiling import uncompiled
 
 
-# How priors are assigned depends on the data, so torch.compile leaves it out of its graphs (torch has it since 2.1).
-_uncompiled = torch.compiler.disable if hasattr(torch, 'compiler') else lambda function: function
-
-
-@_uncompiled
+@uncompiled  # how priors are assigned depends on the data
 def assign_images(assigner: BaseAssigner, priors: Tensor, num_level_priors: List[int],
                   batch_gt_instances: List[InstanceData],
                   batch_gt_instances_ignore: Optional[List[InstanceData]]) -> BatchAssignment:

@@ -13,6 +13,7 @@ from mmdet.models.losses import FocalLoss as MMDetFocalLoss
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..compiling import uncompiled
 from ..registry import MODELS
 
 # Logits handled at a time: three float32 temporaries of this size stay in a core's cache.
@@ -48,7 +49,7 @@ class FocalLoss(MMDetFocalLoss):
         plain = target.dim() == 1 and pred.dim() == 2 and not self.activated
         if pred.device.type != 'cpu' or not (summed and plain and (weight is None or weight.dim() == 1)):
             return super().forward(pred, target, weight, avg_factor, reduction_override)
-        total = OnePassFocal.apply(pred.float(), target, weight, self.gamma, self.alpha)
+        total = _one_pass(pred.float(), target, weight, self.gamma, self.alpha)
         if reduction == 'mean':
             # mmdet adds the smallest float to the divisor it is given
             total = total / (pred.numel() if avg_factor is None else avg_factor + torch.finfo(torch.float32).eps)
@@ -85,6 +86,11 @@ class OnePassFocal(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_output: Tensor) -> Tuple[Optional[Tensor], ...]:
         return ctx.saved_tensors[0] * grad_output, None, None, None, None
+
+
+@uncompiled  # torch 2.4 traces the forward as if autograd were to differentiate it, and fails
+def _one_pass(*args) -> Tensor:
+    return OnePassFocal.apply(*args)
 
 
 def _focal_terms(x: Tensor, gamma: float, weight: float) -> Tuple[Tensor, Tensor]:
