@@ -20,7 +20,8 @@ STRIDES = (8, 16)
 IMAGE = 64
 
 SMALL = dict(
-    num_classes=3, in_channels=CHANNELS, feat_channels=CHANNELS, stacked_convs=1, norm_cfg=dict(type='GN', num_groups=2),
+    num_classes=3, in_channels=CHANNELS, feat_channels=CHANNELS, stacked_convs=1,
+    norm_cfg=dict(type='GN', num_groups=2),
     anchor_generator=dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=4, scales_per_octave=1,
                           center_offset=0.5, strides=STRIDES))
 ATSS = dict(assigner=dict(type='atss_plugin.ATSSAssigner', topk=9))
@@ -75,7 +76,7 @@ class Trained(nn.Module):
 
 
 def batch(images: list, first: int) -> tuple:
-    """Feature maps (B, CHANNELS, H, W) and ground truths of some images; ``first`` is the number of the first."""
+    """Feature maps (B, CHANNELS, H, W) and ground truths of images; ``first`` is the number of the first."""
     generators = [torch.Generator().manual_seed(first + i) for i in range(len(images))]
     feats = [torch.stack([torch.randn(CHANNELS, IMAGE // s, IMAGE // s, generator=g) for g in generators])
              for s in STRIDES]

@@ -1,7 +1,7 @@
 """Two processes with a batch each train as one process with both batches: losses, gradients, weights.
 
-The processes are started once and run every case; gloo on the CPU stands in for NCCL. They meet at a file, so no port is
-chosen, and a collective that one of them never joins fails after ``PATIENCE`` instead of hanging.
+The processes are started once and run every case; gloo on the CPU stands in for NCCL. They meet at a file, so
+no port is chosen, and a collective that one of them never joins fails after ``PATIENCE`` instead of hanging.
 """
 import os
 from copy import deepcopy
@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from head_helpers import BATCHES, HEADS, OneConv, Trained, batch, dataset, one_thread, train_step  # noqa: F401
+from head_helpers import one_thread  # noqa: F401
+from head_helpers import BATCHES, HEADS, OneConv, Trained, batch, dataset, train_step
 from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,11 +29,13 @@ def run_engine(work_dir: Path, launcher: str, batch_size: int) -> dict:
     loader = dict(dataset=dataset(), batch_size=batch_size, num_workers=0,
                   sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='pseudo_collate'))
     runner = Runner(
-        model=model, work_dir=str(work_dir), train_dataloader=loader, launcher=launcher, default_scope='mmdet',
-        train_cfg=dict(by_epoch=True, max_epochs=2), env_cfg=dict(dist_cfg=dict(backend='gloo')), log_level='WARNING',
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)), default_hooks=dict(checkpoint=None),
-        # without this mmengine hands a CUDA device to the wrapper
-        cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)), experiment_name=launcher)
+        model=model, work_dir=str(work_dir), train_dataloader=loader, launcher=launcher,
+        default_scope='mmdet', train_cfg=dict(by_epoch=True, max_epochs=2),
+        env_cfg=dict(dist_cfg=dict(backend='gloo')),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        # without device_ids mmengine hands a CUDA device to the wrapper
+        cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)),
+        default_hooks=dict(checkpoint=None), log_level='WARNING', experiment_name=launcher)
     runner.train()
     wrapped = isinstance(runner.model, DistributedDataParallel)
     assert wrapped == (launcher != 'none')
@@ -40,7 +43,7 @@ def run_engine(work_dir: Path, launcher: str, batch_size: int) -> dict:
 
 
 def process(rank: int, folder: str) -> None:
-    """What one of the processes does: every case twice, for an unused parameter is only noticed in the next step."""
+    """What one of the processes does: every case twice: an unused parameter is noticed in the next step."""
     torch.set_num_threads(1)
     os.environ.update(GLOO_SOCKET_IFNAME='lo', LOCAL_RANK=str(rank))
     dist.init_process_group('gloo', f'file://{folder}/meeting', timeout=PATIENCE, rank=rank, world_size=WORLD)
@@ -73,7 +76,7 @@ def mean(values) -> torch.Tensor:
 
 
 def assert_alike(distributed: list, key, alone: tuple) -> None:
-    """Losses are equal in the mean over the processes; gradients on each, for DistributedDataParallel averages them."""
+    """Losses are equal in the mean over the processes; gradients on each, as they were averaged already."""
     losses, gradients = alone
     assert set(losses) == set(distributed[0][key][0])
     for name, loss in losses.items():
@@ -98,7 +101,7 @@ def test_without_any_ground_truth_every_parameter_has_a_gradient(distributed, na
     feats, samples = batch([[]] * 4, 0)
     losses, gradients = train_step(Trained(HEADS[name]), feats, samples)
     processes = 1 if HEADS[name].get('count_images') else WORLD
-    alone = ({k: loss / processes for k, loss in losses.items()}, {k: g / processes for k, g in gradients.items()})
+    alone = tuple({name: v / processes for name, v in values.items()} for values in (losses, gradients))
     assert losses['loss_bbox'] == 0 and losses['loss_cls'] > 0
     assert_alike(distributed, (name, 'nobody'), alone)
 
@@ -111,7 +114,7 @@ def test_batches_of_different_size(distributed):
 
 
 def test_mmengine_trains_the_same_weights(distributed, tmp_path):
-    """By Runner with its sampler, wrapper and optimizer: process 0 sees images 0 and 2, process 1 sees 1 and 3."""
+    """Runner with its sampler, wrapper and optimizer: process 0 sees images 0 and 2, process 1 the rest."""
     alone = run_engine(tmp_path, 'none', batch_size=len(dataset()))
     before = OneConv().state_dict()
     assert any(not torch.equal(alone[k], before[k]) for k in alone if 'backbone' in k)

@@ -1,13 +1,16 @@
-"""Precision and devices: half precision in, at least float32 inside; compiled; and nothing that makes an accelerator wait.
+"""Precision and devices: half precision in, at least float32 inside; compiled; no accelerator has to wait.
 
-No accelerator is needed: what runs there instead of on the CPU is run here too, once with values and once on the meta device,
-where nothing has a value to wait for.
+No accelerator is needed: what runs there instead of on the CPU is run here too, once with values and once on
+the meta device, where nothing has a value to wait for.
 
 Legend: N priors, G ground truths.
 """
+from functools import partial
+
 import pytest
 import torch
-from head_helpers import HEADS, IMAGE, OneConv, SMALL, STRIDES, Trained, batch, dataset, one_thread, train_step  # noqa: F401
+from head_helpers import one_thread  # noqa: F401
+from head_helpers import HEADS, IMAGE, SMALL, STRIDES, OneConv, Trained, batch, dataset, train_step
 from mmdet.models.task_modules import AnchorGenerator
 from mmengine.config import ConfigDict
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -16,7 +19,8 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from atss_plugin import (ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner)
+from atss_plugin import (
+    ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner)
 from atss_plugin.assigners import atss, center_sampling, pyramid, spatial_scale, topk_iou
 from atss_plugin.heads import one_stage
 
@@ -69,7 +73,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize('dtype', HALVES)
 @pytest.mark.parametrize('assigner', OURS)
 def test_half_precision_priors_and_boxes_are_assigned_in_float32(assigner, dtype):
-    """A pyramid that half precision rounds, so that its lattice is lost: as its values say, without further rounding."""
+    """Half precision rounds this pyramid, and its lattice is lost; nothing is rounded any further."""
     priors, levels = pyramid_of(320, ratios=[1.0], octave_base_scale=4, scales_per_octave=3)
     priors, boxes = priors.to(dtype), random_boxes(20, 320, 0).to(dtype)
     found = assign(assigner, priors, levels, boxes)
@@ -113,9 +117,10 @@ EXACT = [
     pytest.param(a, anchors, id=f'{name}-{count}') for name, a in ASSIGNERS.items() for count, anchors in (
         ('A1', dict(ratios=[1.0], octave_base_scale=8, scales_per_octave=1)),
         ('A6', dict(ratios=[0.25, 1.0, 4.0], scales=[4, 8])))]
-# Table 7's anchors have corners that float32 rounds; float64 sees that, and where equal IoUs decide, it breaks the tie.
+# Table 7's anchors have corners that float32 rounds; float64 sees that, and breaks ties between equal IoUs.
+A9 = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3)
 ROUNDED = [
-    pytest.param(ASSIGNERS[name], dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3), id=f'{name}-A9')
+    pytest.param(ASSIGNERS[name], A9, id=f'{name}-A9')
     for name in ('atss', 'center_sampling', 'center_sampling-radius', 'spatial_scale')]
 
 
@@ -163,13 +168,14 @@ def losses_of_training(wrapper, steps: int = 8) -> torch.Tensor:
     return losses, dtypes
 
 
+@pytest.mark.skipif(not hasattr(torch, 'compile'), reason="GroupNorm of torch 1 takes no bfloat16 on a CPU")
 @pytest.mark.filterwarnings('ignore:.*GradScaler')
 def test_amp_trains_in_bfloat16(monkeypatch):
-    """mmengine's AmpOptimWrapper, which on a CPU has to be told that it may; its loss scaler stays off there."""
+    """mmengine's AmpOptimWrapper, which on a CPU has to be told that it may; its loss scaler is off there."""
     monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
     full, dtypes = losses_of_training(OptimWrapper)
     assert dtypes == {torch.float32}
-    mixed, dtypes = losses_of_training(lambda optimizer: AmpOptimWrapper(dtype='bfloat16', optimizer=optimizer))
+    mixed, dtypes = losses_of_training(partial(AmpOptimWrapper, dtype='bfloat16'))
     assert dtypes == {torch.bfloat16} and mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, full, rtol=0.02, atol=0)  # bfloat16 has 8 bits: 0.4 % in each operation
     assert full[-1] < 0.8 * full[0]
@@ -179,16 +185,17 @@ def test_amp_trains_in_bfloat16(monkeypatch):
 @pytest.mark.skipif(not hasattr(torch, 'compile'), reason='torch.compile came with torch 2')
 @pytest.mark.filterwarnings('ignore')
 def test_mmengine_compiles_the_training(tmp_path):
-    """``compile=...`` in mmengine's config: the same weights. Traced, but not translated by inductor: that takes minutes."""
+    """``compile=...`` in mmengine's config: the same weights. Without inductor, which takes minutes."""
     weights = []
     for name, config in (('plain', dict()), ('compiled', dict(compile=dict(backend='eager')))):
         loader = dict(dataset=dataset(), batch_size=2, num_workers=0, collate_fn=dict(type='pseudo_collate'),
                       sampler=dict(type='DefaultSampler', shuffle=False))
         torch.manual_seed(0)
         runner = Runner(
-            model=OneConv(), work_dir=str(tmp_path), train_dataloader=loader, default_scope='mmdet', log_level='WARNING',
-            train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-            default_hooks=dict(checkpoint=None), experiment_name=name, cfg=config)
+            model=OneConv(), work_dir=str(tmp_path), train_dataloader=loader, default_scope='mmdet',
+            train_cfg=dict(by_epoch=True, max_epochs=2),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            default_hooks=dict(checkpoint=None), log_level='WARNING', experiment_name=name, cfg=config)
         runner.train()
         weights.append(runner.model.state_dict())
     assert 'train_step' in vars(runner.model)  # the compiled one
@@ -234,9 +241,9 @@ def test_an_accelerator_has_the_same_losses_and_gradients(name, request):
 
 
 class Waits(TorchDispatchMode):
-    """Notes what would make the host wait for the device: reading values, sizes that depend on them, blocking copies.
+    """Notes what makes the host wait for the device: reading values or sizes, blocking copies.
 
-    Not seen are tensors made of Python numbers (``new_tensor``), of which mmdet's DeltaXYWHBBoxCoder makes two a call.
+    Not seen are tensors made of Python numbers (``new_tensor``); mmdet's DeltaXYWHBBoxCoder makes two a call.
     """
     READING = {'aten::' + name for name in (
         '_local_scalar_dense', 'is_nonzero', 'equal', 'nonzero', 'masked_select', '_unique2', 'unique_dim',
@@ -288,6 +295,7 @@ def test_waiting_is_noted_or_refused(wait):
     assert waits.noted
 
 
+@pytest.mark.skipif(not hasattr(torch, 'compile'), reason='the meta device of torch 1 lacks operations')
 @pytest.mark.parametrize('name', OUR_HEADS)
 def test_nothing_in_a_training_step_waits_for_the_device(name, monkeypatch):
     """From the second step on: the first looks at the priors, which are the same tensor from then on."""

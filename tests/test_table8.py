@@ -267,7 +267,8 @@ def random_tensors(name):
 def test_mim_test_of_a_converted_checkpoint(converted, coco, tmp_path, mmdet_package):
     config = CONFIGS / 'official/atss_R_50_FPN_1x.py'
     small = ('--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(320,200)')  # for the time it takes
-    assert_detections(detections_of_mim_test(mmdet_package, config, converted, tmp_path, coco, *small), at_most=100)
+    results = detections_of_mim_test(mmdet_package, config, converted, tmp_path, coco, *small)
+    assert_detections(results, at_most=100)
 
 
 def test_mim_test_with_tta(converted, coco, tmp_path, mmdet_package):
