@@ -19,7 +19,7 @@ REFERENCE_SIDE = 480
 SIDES = ((20, 32), (32, 96), (96, 300))
 SHARES = (25, 40, 35)  # percent of the objects drawn of each size
 
-MIN_CONTRAST = 120  # to the background, sum of the differences of the three channels
+MIN_CONTRAST = 150  # to the background, sum of the differences of the three channels
 PATCH = 8  # pixels, the grain of the background
 
 
@@ -71,7 +71,7 @@ def paint(scene: Scene) -> np.ndarray:
     random = np.random.RandomState([*scene.seeds, 1])
     height, width = scene.shape
     rows, columns = -(-height // PATCH), -(-width // PATCH)
-    patches = np.array(scene.background) + random.randint(-24, 25, (rows, columns, 3))
+    patches = np.array(scene.background) + random.randint(-20, 21, (rows, columns, 3))
     image = patches.astype(np.uint8).repeat(PATCH, 0).repeat(PATCH, 1)[:height, :width].copy()
     _paint_bars(image, random, random.randint(4, 16))
     for shape in scene.shapes:
