@@ -63,7 +63,12 @@ def pick(nearest):
     """For every ground truth and level the sorted candidates."""
     levels = nearest.level.unique().tolist()
     return [[sorted(index[mask & (nearest.level == level)].tolist()) for level in levels]
-            for index, mask in zip(nearest.index, nearest.mask)]
+            for index, mask in zip(nearest.index, mask_of(nearest))]
+
+
+def mask_of(nearest):
+    """Which candidates exist; None says that all do."""
+    return torch.ones_like(nearest.index, dtype=torch.bool) if nearest.mask is None else nearest.mask
 
 
 def one_point(layout: Layout) -> bool:
@@ -125,9 +130,9 @@ class TestBruteForce:
         for k in (1, 2, 3, 5, 9, 13, 40):
             nearest = pyramid.nearest(torch.from_numpy(points), k)
             count = min(k, len(layout.points))
-            assert bool((nearest.mask.sum(1) == count).all())
+            assert bool((mask_of(nearest).sum(1) == count).all())
             last = torch.iinfo(torch.long).max
-            found = nearest.index.masked_fill(~nearest.mask, last).sort(1).values[:, :count]
+            found = nearest.index.masked_fill(~mask_of(nearest), last).sort(1).values[:, :count]
             assert_close(found, torch.from_numpy(np.sort(order[:, :count], axis=1)), rtol=0, atol=0)
 
     @pytest.mark.parametrize('k', [1, 2, 4, 9, 15, 30])

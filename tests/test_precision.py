@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from atss_plugin import (
     ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner)
-from atss_plugin.assigners import atss, center_sampling, pyramid, spatial_scale, topk_iou
+from atss_plugin.assigners import atss, center_sampling, iou, pyramid, spatial_scale, topk_iou
 from atss_plugin.heads import one_stage
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -216,8 +216,8 @@ class Elsewhere(torch.Tensor):
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Where the code asks for the device of a mask, to save work on the CPU, it is told another."""
-    for module, name in ((atss, 'compact'), (center_sampling, 'compact'), (spatial_scale, 'compact'),
-                         (topk_iou, 'compact'), (one_stage, 'rows_to_visit')):
+    for module, name in ((atss, 'positions'), (center_sampling, 'positions'), (iou, 'positions'),
+                         (topk_iou, 'positions'), (spatial_scale, 'compact'), (one_stage, 'rows_to_visit')):
         function = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda mask, *rest, function=function: function(mask.as_subclass(Elsewhere), *rest))

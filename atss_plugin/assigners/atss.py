@@ -2,15 +2,15 @@
 
 Legend: N priors, G ground truths, M candidates of a ground truth, k locations a level, A anchors a location.
 """
-from typing import NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
-from .base import Claims, GroundTruths, Match, PyramidAssigner, at_least_float32
-from .geometry import box_areas, box_centers, compact, inside, precise, smallest
+from .base import GroundTruths, Match, PyramidAssigner
+from .geometry import box_areas, box_centers, inside, positions, precise, smallest
 
 
 class Candidates(NamedTuple):
@@ -85,45 +85,44 @@ class ATSSAssigner(PyramidAssigner):
         pyramid = self.pyramids.get(priors, num_level_priors, self.anchors_per_location)
         # "select k anchor boxes whose center are closest to the center of ground-truth box g based on L2 distance"
         index, mask, level = pyramid.nearest(box_centers(gt_bboxes), self.topk)
-        gt = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
-        iou = self._quality(priors, gt_bboxes, gt_labels, predictions, index.flatten(), gt.flatten())
-        iou = iou.view_as(index).masked_fill(~mask, 0)
-        # The mean is taken from the highest on, so that the mean of equal IoUs is that IoU and all of them reach it.
-        values, count, highest = precise(iou), mask.sum(1), precise(iou).amax(1)
-        mean = highest + (values - highest[:, None]).masked_fill(~mask, 0).sum(1) / count
-        deviation = (values - mean[:, None]).masked_fill(~mask, 0)
-        # "standard deviation": of a sample, n - 1 (RECIPE); a single candidate has none, its threshold is its IoU
-        std = (deviation.square().sum(1) / (count - 1).clamp(min=1)).sqrt()
+        iou = self._quality(priors, index, gt_bboxes, gt_labels, predictions)
+        if mask is not None:
+            iou = iou.masked_fill(~mask, 0)
+        mean, std = mean_and_std(precise(iou), mask)
+        mask = torch.ones_like(index, dtype=torch.bool) if mask is None else mask
         return Candidates(index, mask, iou, level, mean, std, mean + std)
 
-    def _quality(self, priors: Tensor, boxes: Tensor, labels: Optional[Tensor], predictions: Optional[InstanceData],
-                 prior: Tensor, gt: Tensor) -> Tensor:
-        """IoU of pairs (P,), or with ``alpha`` DDOD's cost."""
+    def _quality(self, priors: Tensor, index: Tensor, boxes: Tensor, labels: Optional[Tensor],
+                 predictions: Optional[InstanceData]) -> Tensor:
+        """IoU of ground truths (G, 4) with their candidates (G, M), or with ``alpha`` DDOD's cost: (G, M)."""
+        pairs = boxes[:, None].expand(-1, index.size(1), -1).reshape(-1, 4)
+        prior = index.flatten()
         if self.alpha is None:
-            return self.pair_overlaps(priors[prior], boxes[gt])
+            return self.pair_overlaps(priors[prior], pairs).view(index.shape)
         if predictions is None or 'scores' not in predictions or 'bboxes' not in predictions:
             raise ValueError(f'alpha={self.alpha} needs scores and bboxes in pred_instances, which this head does '
                              'not pass; use alpha=None, or a head such as DDODHead')
-        score = at_least_float32(predictions.scores[prior, labels[gt]]).sigmoid()
-        overlap = self.pair_overlaps(predictions.bboxes[prior].to(boxes.dtype), boxes[gt])
-        return score.to(overlap.dtype)**(1 - self.alpha) * overlap**self.alpha
+        overlap = self.pair_overlaps(predictions.bboxes[prior].to(boxes.dtype), pairs).view(index.shape)
+        score = predictions.scores[index, labels[:, None]].to(overlap.dtype).sigmoid()
+        return score**(1 - self.alpha) * overlap**self.alpha
 
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
         """Algorithm 1, lines 11 to 16, and the anchors that several objects claim."""
         c = self.candidates(priors, num_level_priors, gts.boxes, gts.labels, predictions)
         # "whose IoU are greater than or equal to the threshold"
-        positive = c.mask & (precise(c.iou) >= c.threshold[:, None])
+        positive = (c.iou >= c.threshold[:, None]) & c.mask
         if self.min_positives > 0:
             positive = self._top_up(positive, c, priors, gts)
-        row = torch.arange(len(c.index), device=c.index.device)[:, None]
-        mask, prior, gt, iou = compact(positive, c.index, row, c.iou)
+        gt, column, mask = positions(positive)
+        prior, iou = c.index[gt, column], c.iou[gt, column]
         if self.min_positives == 0:
             # "limit the positive samples' center to the ground-truth box"
-            mask = mask & inside(box_centers(priors[prior]), gts.boxes[gt])
+            is_inside = inside(box_centers(priors[prior]), gts.boxes[gt])
+            mask = is_inside if mask is None else mask & is_inside
         # "If an anchor box is assigned to multiple ground-truth boxes, the one with the highest IoU will be
         # selected."
-        return self.settle(Claims(mask, prior, gt, iou), iou, len(priors), gts)
+        return self.settle(gts.claims(mask, prior, gt, iou, len(priors)), iou, gts.num_images * len(priors))
 
     def _top_up(self, positive: Tensor, c: Candidates, priors: Tensor, gts: GroundTruths) -> Tensor:
         """``positive`` (G, M) and the next best candidates of ground truths with fewer than ``min_positives``."""
@@ -136,6 +135,22 @@ class ATSSAssigner(PyramidAssigner):
         best = smallest(-rank.masked_fill(~eligible, -1), precise(c.index), self.min_positives, dim=1)
         chosen = torch.zeros_like(positive).scatter_(1, best, True)
         return positive | (chosen & eligible)
+
+
+def mean_and_std(values: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the rows of (G, M), as far as they are in the mask (None: all): (G,) each.
+
+    The deviation is that of a sample, n - 1 (RECIPE); a single value has none: its threshold is itself.  The mean of
+    equal values is that value, exactly, so that all of them reach it.
+    """
+    if mask is None and values.size(1) > 1:
+        std, mean = torch.std_mean(values, dim=1)
+        return mean, std
+    mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
+    count, highest = mask.sum(1), values.amax(1)
+    mean = highest + (values - highest[:, None]).masked_fill(~mask, 0).sum(1) / count
+    deviation = (values - mean[:, None]).masked_fill(~mask, 0)
+    return mean, (deviation.square().sum(1) / (count - 1).clamp(min=1)).sqrt()
 
 
 def check_at_least(name: str, value: int, least: int) -> None:

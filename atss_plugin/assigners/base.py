@@ -3,6 +3,7 @@
 Legend: N priors, G ground truths of all images together, B images, P claims, I ignored regions of an image.
 """
 from abc import abstractmethod
+from math import isfinite
 from typing import List, NamedTuple, Optional, Sequence
 
 import torch
@@ -39,18 +40,25 @@ class GroundTruths(NamedTuple):
         """B."""
         return len(self.counts)
 
+    def claims(self, mask: Optional[Tensor], prior: Tensor, gt: Tensor, overlap: Tensor, num_priors: int) -> 'Claims':
+        """Claims of ground truths (P,) to priors of their images (P,), those in ignored regions left out."""
+        slot = self.image[gt] * num_priors + prior
+        if mask is None:
+            mask = torch.ones_like(slot, dtype=torch.bool)
+        return Claims(mask if self.ignored is None else mask & ~self.ignored[slot], slot, gt, overlap)
+
 
 class Claims(NamedTuple):
     """Ground truths and the priors that they want, or, once settled, have.
 
     Attributes:
         mask (Tensor): (P,) which claims count.
-        prior (Tensor): (P,) prior indices.
+        slot (Tensor): (P,) image * N + prior.
         gt (Tensor): (P,) rows of the batch's ground truths.
         overlap (Tensor): (P,) IoU.
     """
     mask: Tensor
-    prior: Tensor
+    slot: Tensor
     gt: Tensor
     overlap: Tensor
 
@@ -180,17 +188,16 @@ class PyramidAssigner(BaseAssigner):
         if len(priors) and len(gts.boxes):
             match = self.match(priors, num_level_priors, gts, predictions)
         else:
-            none = gts.image[:0]
-            match = Match(Claims(none.bool(), none, none, priors.new_zeros(0)))
+            nothing = gts.image[:0]
+            match = Match(Claims(nothing.bool(), nothing, nothing, priors.new_zeros(0)))
         return self._result(len(priors), gts, match)
 
     @staticmethod
     def _result(num_priors: int, gts: GroundTruths, match: Match) -> BatchAssignment:
         """Write the positives into tables (B, N)."""
-        mask, prior, gt, overlap = match.positives
+        mask, slot, gt, overlap = match.positives
         num_slots, none = gts.num_images * num_priors, len(gts.boxes)
-        # claims that do not count go to one more slot, which is cut off
-        slot = torch.where(mask, gts.image[gt] * num_priors + prior, num_slots)
+        slot = torch.where(mask, slot, num_slots)  # claims that do not count go to one more slot, which is cut off
 
         def table(fill: float, values: Tensor) -> Tensor:
             full = values.new_full((num_slots + 1, ), fill)
@@ -221,15 +228,9 @@ class PyramidAssigner(BaseAssigner):
         return ignored.flatten()
 
     @staticmethod
-    def settle(claims: Claims, priority: Tensor, num_priors: int, gts: GroundTruths) -> Match:
-        """Give every claimed prior to the claim of highest priority (P,), ties to the lower ground truth.
-
-        What lies in an ignored region is given to none.
-        """
-        slot = gts.image[claims.gt] * num_priors + claims.prior
-        size = (gts.num_images * num_priors, len(gts.boxes))
-        mask = claims.mask if gts.ignored is None else claims.mask & ~gts.ignored[slot]
-        return Match(claims._replace(mask=resolve_claims(mask, slot, claims.gt, priority, size)))
+    def settle(claims: Claims, priority: Tensor, num_slots: int) -> Match:
+        """Give every claimed prior to the claim of highest priority (P,), ties to the lower ground truth."""
+        return Match(claims._replace(mask=resolve_claims(*claims[:3], priority, num_slots)))
 
     def pair_overlaps(self, priors: Tensor, boxes: Tensor, mode: str = 'iou') -> Tensor:
         """IoU of priors (P, 4) and boxes (P, 4), one by one: (P,)."""
@@ -288,7 +289,7 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
         if box.dim() != 2 or box.size(1) != 4:
             raise ValueError(f'{what}s of image {i} in the batch must be (G, 4) boxes xyxy, not of shape '
                              f'{tuple(box.shape)}')
-    if boxes and boxes[0].device.type == 'cpu' and not bool(torch.cat(boxes).isfinite().all()):
+    if boxes and boxes[0].device.type == 'cpu' and not isfinite(float(torch.cat(boxes).double().sum())):
         image, bad = next((i, int(bad[0])) for i, bad in enumerate((~b.isfinite()).any(1).nonzero() for b in boxes)
                           if len(bad))
         raise ValueError(f'{what} {bad} of image {image} in the batch is not finite: {boxes[image][bad].tolist()}; '

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .atss import check_at_least
-from .geometry import INSIDE_MARGIN, box_centers, compact, precise, side_distances
+from .geometry import INSIDE_MARGIN, box_centers, positions, precise, side_distances
 from .pyramid import Pyramid
 from .spatial_scale import (SCALE_RANGES, ScaleRangeAssigner, check_num_ranges, claims_in_region, gather_claims,
                             group_ranges, in_scale_range)
@@ -67,6 +67,8 @@ class CenterSamplingAssigner(ScaleRangeAssigner):
         sides = side_distances(pyramid.points[index], boxes[:, None])  # (G, M, 4)
         far = torch.maximum(sides[..., :2], sides[..., 2:])
         ranges = precise(torch.tensor(self.scale_ranges)).to(boxes.device, non_blocking=True)[level]  # (M, 2)
-        positive = mask & (sides.amin(-1) > INSIDE_MARGIN) & in_scale_range(*far.unbind(-1), ranges.unbind(-1))
-        row = torch.arange(len(index), device=index.device)[:, None]
-        return compact(positive, index, row)
+        positive = (sides.amin(-1) > INSIDE_MARGIN) & in_scale_range(*far.unbind(-1), ranges.unbind(-1))
+        if mask is not None:
+            positive &= mask
+        gt, column, mask = positions(positive)
+        return mask, index[gt, column], gt

@@ -2,7 +2,7 @@
 
 Legend: N priors, G ground truths, B images, P claims (a ground truth that wants a prior).
 """
-from typing import Iterator, Tuple
+from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -75,15 +75,28 @@ def chunks(num_gts: int, num_priors: int) -> Iterator[slice]:
 
 
 def smallest(values: Tensor, order: Tensor, k: int, dim: int) -> Tensor:
-    """Where the k smallest values along a dimension are, ties to the smaller ``order``: min(k, n) of n indices.
+    """Where the k smallest values along a dimension are, ties to the smaller ``order`` >= 0: min(k, n) of n indices.
 
     ``Tensor.topk`` promises nothing about ties, and devices differ.  Only the tie at the k-th value has to be
     decided: everything below it is in, of the equal ones those of smallest order.
     """
     k = min(k, values.size(dim))
-    last = values.topk(k, dim=dim, largest=False, sorted=False).values.amax(dim, keepdim=True)
-    rank = torch.where(values < last, -1, order).masked_fill_(values > last, float('inf'))
-    return rank.topk(k, dim=dim, largest=False, sorted=False).indices
+    # far below 0, far above any order, or 0 (nan, which counts as largest, where infinity is the k-th itself)
+    rank = (values - values.kthvalue(k, dim=dim, keepdim=True).values).mul_(1e300 if values.dtype == torch.float64 else 1e30)
+    return rank.add_(order).topk(k, dim=dim, largest=False, sorted=False).indices
+
+
+def positions(mask: Tensor) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """The rows and columns where a mask (n, m) is true, (P,) each.
+
+    On an accelerator their number is not known on the host, and asking for it would make the host wait: there all
+    positions are returned, and the mask of those that count (P,) as the third; it is None if all do.
+    """
+    if mask.device.type == 'cpu':
+        row, column = mask.nonzero(as_tuple=True)
+        return row, column, None
+    index = torch.ones_like(mask, dtype=torch.long).flatten().cumsum(0) - 1
+    return index // mask.size(1), index % mask.size(1), mask.flatten()
 
 
 def compact(mask: Tensor, *tensors: Tensor) -> Tuple[Tensor, ...]:
@@ -98,27 +111,23 @@ def compact(mask: Tensor, *tensors: Tensor) -> Tuple[Tensor, ...]:
     return (mask.flatten()[kept], *(t.expand_as(mask).reshape(-1)[kept] for t in tensors))
 
 
-def resolve_claims(mask: Tensor, slot: Tensor, gt: Tensor, priority: Tensor, size: Tuple[int, int]) -> Tensor:
+def resolve_claims(mask: Tensor, slot: Tensor, gt: Tensor, priority: Tensor, num_slots: int) -> Tensor:
     """Which claims win their slot: those of highest priority, of equal ones that of the lowest ground truth.
 
     Args:
         mask (Tensor): (P,) which claims count.
         slot (Tensor): (P,) what is claimed, in [0, num_slots).
         gt (Tensor): (P,) who claims it, in [0, num_gts).
-        priority (Tensor): (P,) finite.
-        size (tuple): (num_slots, num_gts).
+        priority (Tensor): (P,) what decides.
+        num_slots (int): how many there are.
 
     Returns:
         Tensor: (P,) bool, at most one claim for each slot.
     """
-    num_slots, num_gts = size
     # Only the slots that somebody claims are written and read, so the tables need no initial values elsewhere.
     slot = torch.where(mask, slot, num_slots)  # claims that do not count go to one more slot
-    highest = priority.new_empty(num_slots + 1)
-    highest[slot] = -float('inf')
-    highest.scatter_reduce_(0, slot, priority, 'amax')
+    highest = priority.new_empty(num_slots + 1).scatter_reduce_(0, slot, priority, 'amax', include_self=False)
     best = mask & (priority == highest[slot])
-    owner = gt.new_empty(num_slots + 1)
-    owner[slot] = num_gts
-    owner.scatter_reduce_(0, torch.where(best, slot, num_slots), gt, 'amin')
-    return best & (owner[slot] == gt)
+    claimed = torch.where(best, slot, num_slots)
+    owner = gt.new_empty(num_slots + 1).scatter_reduce_(0, claimed, gt, 'amin', include_self=False)
+    return best & (owner[claimed] == gt)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .base import Claims, GroundTruths, Match, PyramidAssigner
-from .geometry import box_centers, chunks, compact, inside
+from .geometry import box_centers, chunks, inside, positions
 from .pyramid import check_boxes
 
 
@@ -69,17 +69,15 @@ class IoUAssigner(PyramidAssigner):
         ignored = ~positive & (iou >= self.neg_iou_thr)
         if gts.ignored is not None:
             positive = positive & ~gts.ignored
-        prior = torch.arange(len(priors), device=priors.device).repeat(gts.num_images)
-        gt = gt.clamp(max=len(gts.boxes) - 1)  # after the last image with any, "none" would be out of range
-        mask, prior, gt, overlap = compact(positive, prior, gt, iou)
+        image, prior, mask = positions(positive.view(gts.num_images, -1))
+        slot = image * len(priors) + prior
+        gt = gt[slot].clamp(max=len(gts.boxes) - 1)  # "none" after the last image that has any
+        mask = torch.ones_like(slot, dtype=torch.bool) if mask is None else mask
         if self.in_gt_box:
             outside = mask & ~inside(box_centers(priors[prior]), gts.boxes[gt])
-            slot = gts.image[gt] * len(priors) + prior
-            # one more entry takes those that are not
-            ignored = torch.cat([ignored, ignored[:1]])
-            ignored = ignored.scatter_(0, torch.where(outside, slot, len(ignored) - 1), True)[:-1]
+            ignored[slot] = ignored[slot] | outside
             mask = mask & ~outside
-        return Match(Claims(mask, prior, gt, overlap), ignored, iou.clamp(min=0))
+        return Match(Claims(mask, slot, gt, iou[slot]), ignored, iou.clamp(min=0))
 
     def _best_of_image(self, priors: Tensor, boxes: Tensor, first: int) -> _Best:
         """The best ground truth of every prior; ``first`` is the row of the image's first ground truth."""

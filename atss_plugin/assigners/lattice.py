@@ -45,6 +45,21 @@ class Sheet(NamedTuple):
     shape: Tuple[int, int]
 
 
+class _Search(NamedTuple):
+    """What finding the k nearest locations needs besides the points; copied to the device once.
+
+    Attributes:
+        num (Tensor): (m + 1, 1, 1) the numbers 0 to m of nearest columns or rows.
+        last_left (Tensor): (2, m + 1, S, 1) where so many neighbours start at most.
+        missing (Tensor, optional): (2, m, S, 1) which ranks a sheet does not have; None if it has all.
+        stairs (Tensor): (2 * T,) the cells of the staircase: their column ranks, and m + their row ranks.
+    """
+    num: Tensor
+    last_left: Tensor
+    missing: Optional[Tensor]
+    stairs: Tensor
+
+
 class Lattice:
     """The sheets of a pyramid, one for each group of locations, ready to be asked on the device of the priors."""
 
@@ -55,14 +70,17 @@ class Lattice:
         self.origin, self.step, self.size = (
             precise(torch.tensor(values, dtype=torch.float64)).t()[..., None].to(device)
             for values in ([s.origin for s in sheets], [s.step for s in sheets], [s.shape for s in sheets]))
+        # what a column and a row add to the index of a location, (2, 1, S, 1)
+        self.weight = torch.stack([torch.ones_like(self.size[0]), self.size[0]])[:, None]
         sizes = torch.tensor([len(g.priors) for g in groups])
         self.start = (sizes.cumsum(0) - sizes)[:, None].to(device)
         anchors = max(g.priors.size(1) for g in groups)
+        self.even = anchors == min(g.priors.size(1) for g in groups)
         # the priors of every location, -1 where a group has fewer anchors a location than another
         self.priors = torch.cat([F.pad(g.priors, (0, anchors - g.priors.size(1)), value=-1) for g in groups])
-        self._staircases = {}
+        self._searches = {}
 
-    def nearest(self, points: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    def nearest(self, points: Tensor, k: int) -> Tuple[Tensor, Optional[Tensor]]:
         """The anchors at the k locations of every sheet that are nearest to each point.
 
         Args:
@@ -71,44 +89,52 @@ class Lattice:
 
         Returns:
             tuple: prior indices (G, S, k, A) in no particular order, and a mask of those that exist (a sheet may have
-            fewer than k locations).  Equal distances go to the lower prior index.
+            fewer than k locations), None if all do.  Equal distances go to the lower prior index.
         """
-        points = points.nan_to_num()  # a box that is not finite finds some anchors, and then no IoU with them
-        ranks = [min(k, max(sheet.shape[axis] for sheet in self.sheets)) for axis in (0, 1)]
-        (column, row), (squared_x, squared_y) = self._ranked(points, max(ranks))  # (m, S, G) each
-        a, b = self._staircase(k, *ranks)
-        cell = (row * self.size[0]).index_select(0, b) + column.index_select(0, a)  # (T, S, G)
-        squared = squared_x.index_select(0, a) + squared_y.index_select(0, b)
+        search = self._search(k)
+        index, squared = self._ranked(points.nan_to_num(), search)  # a box that is not finite finds some anchors
+        cell, squared = (self._climb(t, search.stairs) for t in (index * self.weight, squared))  # (T, S, G)
         chosen = smallest(squared, cell, k, dim=0)  # (k, S, G)
-        exists = squared.gather(0, chosen).isfinite()
-        priors = self.priors[self.start + cell.gather(0, chosen).long()]  # (k, S, G, A)
-        exists = exists[..., None] & (priors >= 0)
-        return priors.clamp_(min=0).permute(2, 1, 0, 3), exists.permute(2, 1, 0, 3)
+        priors = self.priors[cell.gather(0, chosen).long() + self.start].permute(2, 1, 0, 3)
+        if self.even and all(columns * rows >= k for columns, rows in (sheet.shape for sheet in self.sheets)):
+            return priors, None
+        exists = squared.gather(0, chosen).isfinite().permute(2, 1, 0)[..., None] & (priors >= 0)
+        return priors.clamp(min=0), exists
 
-    def _staircase(self, *size: int) -> Tuple[Tensor, Tensor]:
-        """:func:`staircase` on the device, copied there once: a copy makes the host wait."""
-        if size not in self._staircases:
-            self._staircases[size] = tuple(rank.to(self.priors.device) for rank in staircase(*size))
-        return self._staircases[size]
+    def _search(self, k: int) -> _Search:
+        """What the search of k locations needs; a copy to the device makes the host wait, so it is kept."""
+        if k not in self._searches:
+            ranks = [min(k, max(sheet.shape[axis] for sheet in self.sheets)) for axis in (0, 1)]
+            num = torch.arange(max(ranks) + 1, dtype=self.size.dtype, device=self.size.device)[:, None, None]
+            size = self.size[:, None]
+            missing = None if all(min(s.shape) >= k for s in self.sheets) else num[:-1] >= size
+            a, b = staircase(k, *ranks)
+            stairs = torch.cat([a, b + max(ranks)]).to(self.size.device)
+            self._searches[k] = _Search(num, (size - num).clamp(min=0), missing, stairs)
+        return self._searches[k]
 
-    def _ranked(self, points: Tensor, num: int) -> Tuple[Tensor, Tensor]:
-        """The ``num`` nearest columns and rows, nearest first, and their squared distances: (2, m, S, G) each.
+    def _ranked(self, points: Tensor, search: _Search) -> Tuple[Tensor, Tensor]:
+        """The m nearest columns and rows, nearest first, and their squared distances: (2, m, S, G) each.
 
         Whole numbers, but in floating point, as all that is done with them is exact.  Ranks beyond the size of a
         sheet are infinitely far.
         """
-        size = self.size[:, None]  # (2, 1, S, 1)
-        u = (points.t()[:, None] - self.origin) / self.step  # (2, S, G)
-        m = torch.arange(num + 1, dtype=u.dtype, device=u.device)[:, None, None]
-        left = (u[:, None] - m / 2).ceil_().clamp_(min=0)
-        left = torch.minimum(left, (size - m).clamp_(min=0))  # of the m nearest, (2, m + 1, S, G)
-        grew_left = left[:, 1:] < left[:, :-1]
-        grew_left[:, 0] = True  # the nearest itself
-        index = torch.where(grew_left, left[:, 1:], left[:, 1:] + m[:-1])
-        index = torch.minimum(index, size - 1)
-        distance = index * self.step[:, None]
-        distance += self.origin[:, None] - points.t()[:, None, None]
-        return index, distance.square_().masked_fill_(m[:-1] >= size, float('inf'))
+        offset = points.t()[:, None] - self.origin  # (2, S, G)
+        left = ((offset / self.step)[:, None] - search.num / 2).ceil_().clamp_(min=0)
+        left = torch.minimum(left, search.last_left)  # of the nearest 0 to m
+        before, left = left[:, :-1], left[:, 1:]
+        # one more neighbour: the left end moved, or else it is the one at the right
+        index = (left == before) * search.num[:-1] + left
+        if search.missing is not None:
+            index = torch.minimum(index, self.size[:, None] - 1)
+        squared = (index * self.step[:, None]).sub_(offset[:, None]).square_()
+        return index, squared if search.missing is None else squared.masked_fill_(search.missing, float('inf'))
+
+    @staticmethod
+    def _climb(ranked: Tensor, stairs: Tensor) -> Tensor:
+        """The sum of what columns and rows (2, m, S, G) contribute to the cells of the staircase: (T, S, G)."""
+        columns, rows = ranked.flatten(0, 1).index_select(0, stairs).chunk(2)
+        return columns + rows
 
     def window(self, sheet: int, low: Tensor, reach: float) -> Tuple[Tensor, Tensor, Tensor]:
         """The locations of one sheet that can lie in the squares from ``low`` to ``low + reach``, and some more.

@@ -20,11 +20,11 @@ class Nearest(NamedTuple):
 
     Attributes:
         index (Tensor): (G, M) prior indices, 0 where there is none.
-        mask (Tensor): (G, M) bool, which exist.
+        mask (Tensor, optional): (G, M) bool, which exist; None if all do.
         level (Tensor): (M,) the pyramid level of each column.
     """
     index: Tensor
-    mask: Tensor
+    mask: Optional[Tensor]
     level: Tensor
 
 
@@ -81,8 +81,8 @@ class Pyramid:
         if self.lattice is None:
             return self._nearest_dense(points, k)
         index, mask = self.lattice.nearest(points, k)
-        columns = index.size(2) * index.size(3)
-        return Nearest(index.flatten(1), mask.flatten(1), self.group_levels.repeat_interleave(columns))
+        level = self.group_levels[:, None].expand(-1, index.size(2) * index.size(3)).flatten()
+        return Nearest(index.flatten(1), None if mask is None else mask.flatten(1), level)
 
     def _nearest_dense(self, points: Tensor, k: int) -> Nearest:
         """``nearest`` by looking at all of them, a few ground truths at a time."""
@@ -97,7 +97,7 @@ class Pyramid:
             index.append(group.priors[cell].flatten(1))
             level += [group.level] * index[-1].size(1)
         index = torch.cat(index, 1)
-        return Nearest(index, torch.ones_like(index, dtype=torch.bool), index.new_tensor(level))
+        return Nearest(index, None, index.new_tensor(level))
 
     def windows(self, group: int, low: Tensor, reach: float) -> Iterator[Window]:
         """The locations of a group that can lie in the squares from ``low`` (G, 2) to ``low + reach``, and some

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
-from .base import Claims, GroundTruths, Match, PyramidAssigner
+from .base import GroundTruths, Match, PyramidAssigner
 from .geometry import INSIDE_MARGIN, box_areas, compact, precise
 from .pyramid import Pyramid, Window
 
@@ -46,7 +46,8 @@ class ScaleRangeAssigner(PyramidAssigner):
         mask, prior, gt = self.claims(pyramid, gts.boxes)
         overlap = self.pair_overlaps(priors[prior], gts.boxes[gt])
         # "Of several boxes, the smallest area."
-        return self.settle(Claims(mask, prior, gt, overlap), -box_areas(gts.boxes)[gt], len(priors), gts)
+        claims = gts.claims(mask, prior, gt, overlap, len(priors))
+        return self.settle(claims, -box_areas(gts.boxes)[gt], gts.num_images * len(priors))
 
 
 @TASK_UTILS.register_module()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .atss import check_at_least
-from .base import Claims, GroundTruths, Match, PyramidAssigner
-from .geometry import box_centers, chunks, compact, inside, precise, smallest
+from .base import GroundTruths, Match, PyramidAssigner
+from .geometry import box_centers, chunks, inside, positions, precise, smallest
 from .pyramid import check_boxes
 
 
@@ -59,9 +59,9 @@ class TopKIoUAssigner(PyramidAssigner):
         index, iou = torch.cat(index), torch.cat(iou)
         # without overlap there is nothing to be positive for (boxes of no area, boxes outside the image)
         positive = inside(points[index], gts.boxes[:, None]) & (iou > 0)
-        row = torch.arange(len(index), device=index.device)[:, None]
-        mask, prior, gt, iou = compact(positive, index, row, iou)
-        return self.settle(Claims(mask, prior, gt, iou), iou, len(priors), gts)
+        gt, column, mask = positions(positive)
+        prior, iou = index[gt, column], iou[gt, column]
+        return self.settle(gts.claims(mask, prior, gt, iou, len(priors)), iou, gts.num_images * len(priors))
 
     @staticmethod
     def _farthest(points: Tensor, centers: Tensor, gts: GroundTruths) -> Tensor:
