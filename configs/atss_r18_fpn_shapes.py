@@ -4,3 +4,5 @@
 _base_ = './atss_r50_fpn_1x.py'
 exec(open('{{ fileDirname }}/overlays/shapes.py').read())
 model['bbox_head']['anchor_generator'] = dict(octave_base_scale=4)  # noqa: F821
+# A few held-out images beside the log, ground truth and detections.
+default_hooks['visualization'] = dict(draw=True, interval=4)  # noqa: F821
