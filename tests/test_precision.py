@@ -217,7 +217,7 @@ class Elsewhere(torch.Tensor):
 def elsewhere(monkeypatch):
     """Where the code asks for the device of a mask, to save work on the CPU, it is told another."""
     for module, name in ((atss, 'positions'), (center_sampling, 'positions'), (iou, 'positions'),
-                         (topk_iou, 'positions'), (spatial_scale, 'compact'), (one_stage, 'rows_to_visit')):
+                         (topk_iou, 'positions'), (spatial_scale, 'positions'), (one_stage, 'rows_to_visit')):
         function = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda mask, *rest, function=function: function(mask.as_subclass(Elsewhere), *rest))

@@ -99,18 +99,6 @@ def positions(mask: Tensor) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     return index // mask.size(1), index % mask.size(1), mask.flatten()
 
 
-def compact(mask: Tensor, *tensors: Tensor) -> Tuple[Tensor, ...]:
-    """``mask`` and ``tensors`` without the entries that are masked out, flattened, where that is free.
-
-    On an accelerator the number of entries left is not known on the host, and asking for it would synchronise:
-    there everything is kept, and ``mask`` still says what counts.
-    """
-    if mask.device.type != 'cpu':
-        return (mask.flatten(), *(t.expand_as(mask).flatten() for t in tensors))
-    kept = mask.flatten().nonzero().squeeze(1)
-    return (mask.flatten()[kept], *(t.expand_as(mask).reshape(-1)[kept] for t in tensors))
-
-
 def resolve_claims(mask: Tensor, slot: Tensor, gt: Tensor, priority: Tensor, num_slots: int) -> Tensor:
     """Which claims win their slot: those of highest priority, of equal ones that of the lowest ground truth.
 

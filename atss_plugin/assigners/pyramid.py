@@ -32,13 +32,13 @@ class Window(NamedTuple):
     """Locations of one group around some ground truths; x and y broadcast to (g, h, w).
 
     Attributes:
-        gts (Tensor): (g, 1, 1) which ground truths.
+        gts (slice): which ground truths.
         x (Tensor): (g, 1, w) pixels, precise.
         y (Tensor): (g, h, 1) or (g, 1, w).
-        cell (Tensor): (g, h, w) indices of the locations in their group.
+        cell (Tensor): (g, h, w) or (1, h, w) indices of the locations in their group.
         priors (Tensor): (n, A) the priors of the group's locations.
     """
-    gts: Tensor
+    gts: slice
     x: Tensor
     y: Tensor
     cell: Tensor
@@ -103,14 +103,13 @@ class Pyramid:
         """The locations of a group that can lie in the squares from ``low`` (G, 2) to ``low + reach``, and some
         more."""
         priors, points = self.groups[group].priors, self.groups[group].points
-        gts = torch.arange(len(low), device=low.device)[:, None, None]
         if self.lattice is not None:
-            yield Window(gts, *self.lattice.window(group, low, reach), priors)
+            yield Window(slice(0, len(low)), *self.lattice.window(group, low, reach), priors)
             return
         cell = torch.arange(len(points), device=low.device)[None, None]
         for part in chunks(len(low), len(points)):
             x, y = (points[:, axis].expand(1, 1, -1) for axis in (0, 1))
-            yield Window(gts[part], x, y, cell, priors)
+            yield Window(part, x, y, cell, priors)
 
 
 def check_boxes(priors: Tensor) -> None:

@@ -3,7 +3,7 @@
 Legend: N priors, G ground truths, L levels, A anchors a location, P claims.
 """
 from abc import abstractmethod
-from typing import List, Optional, Sequence, Tuple
+from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.structures import InstanceData
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .base import GroundTruths, Match, PyramidAssigner
-from .geometry import INSIDE_MARGIN, box_areas, compact, precise
+from .geometry import INSIDE_MARGIN, box_areas, positions, precise
 from .pyramid import Pyramid, Window
 
 # FCOS's ranges of max(l, t, r, b) in pixels, one a level (RECIPE, "Sample definitions")
@@ -35,8 +35,8 @@ class ScaleRangeAssigner(PyramidAssigner):
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
 
     @abstractmethod
-    def claims(self, pyramid: Pyramid, boxes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """Which anchors ground truths (G, 4) want: mask, prior and ground truth (P,) each."""
+    def claims(self, pyramid: Pyramid, boxes: Tensor) -> Tuple[Optional[Tensor], Tensor, Tensor]:
+        """Which anchors ground truths (G, 4) want: mask (None if all count), prior and ground truth (P,) each."""
 
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
@@ -93,7 +93,7 @@ def in_scale_range(distance_x: Tensor, distance_y: Tensor, scale_range: Tuple[fl
 
 
 def claims_in_region(pyramid: Pyramid, group: int, boxes: Tensor, region: Tuple[Tensor, Tensor, float],
-                     scale_range: Tuple[float, float]) -> List[Tuple[Tensor, Tensor, Tensor]]:
+                     scale_range: Tuple[float, float]) -> Iterator[Tuple[Optional[Tensor], Tensor, Tensor]]:
     """The anchors of one group inside each ground truth's region and scale range, in parts.
 
     Args:
@@ -104,32 +104,31 @@ def claims_in_region(pyramid: Pyramid, group: int, boxes: Tensor, region: Tuple[
         scale_range (tuple): (low, high) of max(l, t, r, b).
     """
     top_left, bottom_right, margin = region
-    high = scale_range[1]
     # l, r <= high confines x to [x2 - high, x1 + high]; together with the box that is at most ``high`` wide
-    low = torch.maximum(top_left, boxes[:, 2:] - high)
-    parts = []
-    for window in pyramid.windows(group, low, high):
-        mask = _in_region(window, boxes, region, scale_range)
-        mask, cell, gt = compact(mask, window.cell, window.gts)
+    low = torch.maximum(top_left, boxes[:, 2:] - scale_range[1])
+    for window in pyramid.windows(group, low, scale_range[1]):
+        part = window.gts
+        mask = _in_region(window, boxes[part], (top_left[part], bottom_right[part], margin), scale_range)
+        gt, column, mask = positions(mask.flatten(1))
+        cell = window.cell.expand(part.stop - part.start, -1, -1).flatten(1)[gt, column]
         priors = window.priors[cell]  # (P, A)
-        parts.append(tuple(t.flatten() for t in (mask[:, None].expand_as(priors), priors,
-                                                 gt[:, None].expand_as(priors))))
-    return parts
+        gt = (gt + part.start)[:, None].expand_as(priors).flatten()
+        yield mask if mask is None else mask[:, None].expand_as(priors).flatten(), priors.flatten(), gt
 
 
 def _in_region(window: Window, boxes: Tensor, region: Tuple[Tensor, Tensor, float],
                scale_range: Tuple[float, float]) -> Tensor:
     """(g, h, w): which locations of the window lie in the regions and in the scale range; axis by axis."""
-    gts = window.gts
     far, within = [], []
     for axis, point in enumerate((window.x, window.y)):
-        near_side, far_side = boxes[:, axis][gts], boxes[:, axis + 2][gts]
+        near_side, far_side, start, end = (
+            t[:, i, None, None] for t, i in ((boxes, axis), (boxes, axis + 2), (region[0], axis), (region[1], axis)))
         far.append(torch.maximum(point - near_side, far_side - point))
-        start, end = (corner[:, axis][gts] for corner in region[:2])
-        within.append((point - start > region[2]) & (end - point > region[2]))
+        within.append(torch.minimum(point - start, end - point) > region[2])
     return within[0] & within[1] & in_scale_range(*far, scale_range)
 
 
-def gather_claims(parts) -> Tuple[Tensor, Tensor, Tensor]:
-    """Concatenate the claims of all groups: mask, prior, gt (P,) each."""
-    return tuple(torch.cat(column) for column in zip(*(part for group in parts for part in group)))
+def gather_claims(parts: Iterable) -> Tuple[Optional[Tensor], Tensor, Tensor]:
+    """Concatenate the claims of all groups: mask (None if all count), prior and gt, (P,) each."""
+    masks, priors, gts = zip(*(part for group in parts for part in group))
+    return None if masks[0] is None else torch.cat(masks), torch.cat(priors), torch.cat(gts)
