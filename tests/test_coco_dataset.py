@@ -34,7 +34,7 @@ def test_missing_image_says_where_it_looked(tmp_path):
     write(tmp_path)
     dataset = CocoDataset(
         data_root=str(tmp_path), ann_file='ann.json', data_prefix=dict(img='photos/'),
-        metainfo=dict(classes=('cell', )), pipeline=[dict(type='mmdet.LoadImageFromFile')])
+        metainfo=dict(classes=('cell', )), pipeline=[dict(type='LoadImageFromFile')])
     with pytest.raises(FileNotFoundError, match='photos/'):
         dataset[0]
 

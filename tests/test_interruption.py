@@ -98,7 +98,7 @@ def test_killed_and_resumed_equals_uninterrupted(experiment, uninterrupted, trai
     resumed = train('killed', '--resume')
     assert f'iter: {KILLED_AFTER // INTERVAL * INTERVAL}\n' in resumed.stdout
 
-    ours, reference = torch.load(folder / 'killed' / last), torch.load(uninterrupted / last)
+    ours, reference = (torch.load(run / last, weights_only=False) for run in (folder / 'killed', uninterrupted))
     torch.testing.assert_close(ours['state_dict'], reference['state_dict'], rtol=0, atol=0)
     torch.testing.assert_close(ours['optimizer'], reference['optimizer'], rtol=0, atol=0)
     assert ours['param_schedulers'] == reference['param_schedulers']

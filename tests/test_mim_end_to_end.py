@@ -50,10 +50,10 @@ def test_test_gives_ap_and_draws(trained, run_python, mmdet_package):
 
 
 def test_resume_goes_on_where_the_training_ended(trained, run_python, mmdet_package):
-    before = torch.load(trained / 'epoch_1.pth')
+    before = torch.load(trained / 'epoch_1.pth', weights_only=False)
     run_python('mim', 'train', mmdet_package, CONFIG, '--gpus', 0, '--work-dir', trained, '--resume', *TINY, K_11,
                'train_cfg.max_epochs=2')
-    after = torch.load(trained / 'epoch_2.pth')
+    after = torch.load(trained / 'epoch_2.pth', weights_only=False)
     assert (after['meta']['epoch'], after['meta']['iter']) == (2, 2 * before['meta']['iter'])
     assert {step['epoch'] for step in training_log(trained)} == {2}
 
