@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from atss_plugin import (
     ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner)
-from atss_plugin.assigners import atss, center_sampling, iou, pyramid, spatial_scale, topk_iou
+from atss_plugin.assigners import atss, center_sampling, iou, lattice, pyramid, spatial_scale, topk_iou
 from atss_plugin.heads import one_stage
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -215,12 +215,15 @@ class Elsewhere(torch.Tensor):
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Where the code asks for the device of a mask, to save work on the CPU, it is told another."""
+    """Where the code asks for the device of a tensor, to save work on the CPU, it is told another."""
     for module, name in ((atss, 'positions'), (center_sampling, 'positions'), (iou, 'positions'),
-                         (topk_iou, 'positions'), (spatial_scale, 'positions'), (one_stage, 'rows_to_visit')):
-        function = getattr(module, name)
-        monkeypatch.setattr(
-            module, name, lambda mask, *rest, function=function: function(mask.as_subclass(Elsewhere), *rest))
+                         (topk_iou, 'positions'), (spatial_scale, 'positions'), (one_stage, 'rows_to_visit'),
+                         (atss, 'smallest'), (lattice, 'smallest'), (topk_iou, 'smallest')):
+
+        def told(first, *rest, function=getattr(module, name), **kwargs):
+            return function(first.as_subclass(Elsewhere), *rest, **kwargs)
+
+        monkeypatch.setattr(module, name, told)
 
 
 @pytest.mark.parametrize('assigner', OURS)

@@ -81,8 +81,11 @@ def smallest(values: Tensor, order: Tensor, k: int, dim: int) -> Tensor:
     decided: everything below it is in, of the equal ones those of smallest order.
     """
     k = min(k, values.size(dim))
+    # kthvalue is the faster, but CUDA refuses it in deterministic mode, and not every device has it
+    last = values.kthvalue(k, dim=dim, keepdim=True).values if values.device.type == 'cpu' else \
+        values.topk(k, dim=dim, largest=False).values.amax(dim, keepdim=True)
     # far below 0, far above any order, or 0 (nan, which counts as largest, where infinity is the k-th itself)
-    rank = (values - values.kthvalue(k, dim=dim, keepdim=True).values).mul_(1e300 if values.dtype == torch.float64 else 1e30)
+    rank = (values - last).mul_(1e300 if values.dtype == torch.float64 else 1e30)
     return rank.add_(order).topk(k, dim=dim, largest=False, sorted=False).indices
 
 
