@@ -45,7 +45,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox')
 test_evaluator = val_evaluator
 
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=5, val_interval=5)
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=6, val_interval=6)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
@@ -53,7 +53,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=True, T_max=5, convert_to_iter_based=True)
+    dict(type='CosineAnnealingLR', by_epoch=True, T_max=6, convert_to_iter_based=True)
 ]
 default_hooks = dict(
     logger=dict(interval=50),
