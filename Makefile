@@ -70,5 +70,5 @@ $(READY): setup.py Makefile requirements/constraints.txt | $(VENV)/bin/python
 	@$(call HAS,import mmdet) || $(PIP) $(OPENMMLAB)
 	@$(call HAS,import mim) || { $(PIP) click colorama model-index pandas requests rich tabulate; \
 	    $(PIP) --no-deps $(MIM); }
-	@$(PIP) --no-build-isolation --editable '.[test]'
+	@$(PIP) --no-build-isolation 'setuptools<81' --editable '.[test]'
 	@touch $@
