@@ -6,8 +6,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+# the tests' tensors are small: a second thread costs more than it brings
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):
