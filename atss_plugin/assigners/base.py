@@ -232,9 +232,9 @@ class PyramidAssigner(BaseAssigner):
         """Give every claimed prior to the claim of highest priority (P,), ties to the lower ground truth."""
         return Match(claims._replace(mask=resolve_claims(*claims[:3], priority, num_slots)))
 
-    def pair_overlaps(self, priors: Tensor, boxes: Tensor, mode: str = 'iou') -> Tensor:
+    def pair_overlaps(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """IoU of priors (P, 4) and boxes (P, 4), one by one: (P,)."""
-        return self.iou_calculator(priors, boxes, mode=mode, is_aligned=True)
+        return self.iou_calculator(priors, boxes, is_aligned=True)
 
 
 # What pred_instances hold in heads whose targets are tied to one assigner.
