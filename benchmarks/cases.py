@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from atss_plugin import ATSSAssigner, RetinaNetHead, SpatialScaleAssigner
-from atss_plugin.assigners.geometry import INSIDE_MARGIN, box_centers, side_distances
+from atss_plugin.assigners.geometry import INSIDE_MARGIN, box_centers, corners, side_distances
 
 from .scenes import IMAGE, STRIDES, coco_boxes, feature_sizes, pyramid, random_boxes
 
@@ -120,7 +120,8 @@ def spatial_scale(num: int, goal: float) -> Case:
 
     def agree(result, targets) -> None:
         # FCOSHead takes points that are inside by more than 0 pixels, the paper's authors by more than 0.01
-        sides = side_distances(box_centers(priors)[:, None], gts.bboxes).abs().amin((1, 2))
+        points = box_centers(corners(priors))[..., None]  # (2, N, 1)
+        sides = torch.minimum(*(d.abs() for d in side_distances(points, corners(gts.bboxes)[:, :, None]))).amin((0, 2))
         clear = sides > INSIDE_MARGIN
         equal(torch.where(result.labels < 0, 80, result.labels)[clear], torch.cat(targets[0])[clear])
 

@@ -6,12 +6,16 @@ from typing import Callable, List, NamedTuple
 import torch
 
 
+BLOCK = 0.02
+"""Seconds that one does the same thing before it is the other's turn, at least."""
+
+
 class Comparison(NamedTuple):
-    """Medians of interleaved runs.
+    """Medians of interleaved blocks.
 
     Attributes:
         ours, peer (float): seconds.
-        ratio (float): how many times faster ours is: the median of the ratios of neighbouring runs.
+        ratio (float): how many times faster ours is: the median of the ratios of neighbouring blocks.
         low, high (float): the smallest and the largest of those ratios.
     """
     ours: float
@@ -22,16 +26,17 @@ class Comparison(NamedTuple):
 
 
 def compare(ours: Callable, peer: Callable, seconds: float = 4.0, rounds: int = 25) -> Comparison:
-    """Run both in turn, ours several times a round so that both take comparable time."""
-    ours(), peer()
-    peer_once = _time(peer, 1)
-    repeat = max(1, min(50, int(peer_once / max(_time(ours, 1), 1e-6) / 4)))
-    rounds = max(5, min(rounds, int(seconds / max(peer_once * 1.25, 1e-6))))
+    """Run both in turn, a block of one and then a block of the other that takes about as long."""
+    peer_once = min(_time(peer, 1) for _ in range(3))
+    peer_repeat = max(1, round(BLOCK / peer_once))
+    block = peer_once * peer_repeat
+    ours_repeat = max(1, round(block / min(_time(ours, 1) for _ in range(5))))
+    rounds = max(5, min(rounds, int(seconds / (2 * block))))
     mine: List[float] = []
     theirs: List[float] = []
     for _ in range(rounds):
-        mine.append(_time(ours, repeat))
-        theirs.append(_time(peer, 1))
+        mine.append(_time(ours, min(ours_repeat, 200)))
+        theirs.append(_time(peer, peer_repeat))
     ratios = [t / m for m, t in zip(mine, theirs)]
     return Comparison(statistics.median(mine), statistics.median(theirs), statistics.median(ratios), min(ratios),
                       max(ratios))

@@ -439,7 +439,7 @@ class TestCallingConventions:
                 assert_close(getattr(batch, field)[i], getattr(one, field), rtol=0, atol=0)
             positive = batch.gt_inds[i] > 0
             assert_close(
-                batch.gt_bboxes[batch.gt_rows[i][positive]],
+                batch.boxes_at(slice(None)).view(len(images), -1, 4)[i][positive],
                 gts.bboxes[batch.gt_inds[i][positive] - 1],
                 rtol=0,
                 atol=0)

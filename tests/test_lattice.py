@@ -61,14 +61,14 @@ def boxes_near(draw, layout: Layout, most: int = 6):
 
 def pick(nearest):
     """For every ground truth and level the sorted candidates."""
-    levels = nearest.level.unique().tolist()
+    levels = np.unique(nearest.level).tolist()
     return [[sorted(index[mask & (nearest.level == level)].tolist()) for level in levels]
-            for index, mask in zip(nearest.index, mask_of(nearest))]
+            for index, mask in zip(nearest.index.T, mask_of(nearest).T)]
 
 
 def mask_of(nearest):
     """Which candidates exist; None says that all do."""
-    return torch.ones_like(nearest.index, dtype=torch.bool) if nearest.mask is None else nearest.mask
+    return np.ones_like(nearest.index, dtype=bool) if nearest.mask is None else nearest.mask
 
 
 def one_point(layout: Layout) -> bool:
@@ -92,8 +92,8 @@ def test_nearest_equals_dense(data):
     pyramid, dense = (Pyramid(layout.priors, layout.num_level_priors, use_lattice=on) for on in (True, False))
     assert pyramid.lattice is not None and dense.lattice is None
     centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
-    found = pyramid.nearest(centers, k)
-    assert pick(found) == pick(dense.nearest(centers, k))
+    found = pyramid.nearest(centers.t().numpy(), k)
+    assert pick(found) == pick(dense.nearest(centers.t().numpy(), k))
     sizes = [min(k, n // a) * a for n, a in zip(layout.num_level_priors, layout.anchors)]
     assert all([len(level) for level in row] == sizes for row in pick(found))
 
@@ -128,12 +128,11 @@ class TestBruteForce:
         pyramid = Pyramid(layout.priors, layout.num_level_priors)
         assert pyramid.lattice is not None
         for k in (1, 2, 3, 5, 9, 13, 40):
-            nearest = pyramid.nearest(torch.from_numpy(points), k)
+            nearest = pyramid.nearest(points.T, k)
             count = min(k, len(layout.points))
-            assert bool((mask_of(nearest).sum(1) == count).all())
-            last = torch.iinfo(torch.long).max
-            found = nearest.index.masked_fill(~mask_of(nearest), last).sort(1).values[:, :count]
-            assert_close(found, torch.from_numpy(np.sort(order[:, :count], axis=1)), rtol=0, atol=0)
+            assert bool((mask_of(nearest).sum(0) == count).all())
+            found = np.sort(np.where(mask_of(nearest), nearest.index, np.iinfo(np.int64).max), axis=0)[:count].T
+            assert (found == np.sort(order[:, :count], axis=1)).all()
 
     @pytest.mark.parametrize('k', [1, 2, 4, 9, 15, 30])
     def test_staircase(self, k):
@@ -206,11 +205,11 @@ class TestLevels:
         assert pyramid.lattice is not None
         boxes = random_boxes(12, (300, 300), seed=1)
         centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
-        assert pick(pyramid.nearest(centers, 9)) == pick(dense.nearest(centers, 9))
+        assert pick(pyramid.nearest(centers.t().numpy(), 9)) == pick(dense.nearest(centers.t().numpy(), 9))
         # against the definition: all anchors of the 9 nearest cells of a level
         ends = np.cumsum(num_level_priors)
         grids = [level.double().numpy().reshape(n * n, -1, 4) for level, n in zip(levels, sizes)]
-        for center, found in zip(centers.numpy(), pick(pyramid.nearest(centers, 9))):
+        for center, found in zip(centers.numpy(), pick(pyramid.nearest(centers.t().numpy(), 9))):
             for grid, end, index in zip(grids, ends, found):
                 anchors = grid.shape[1]
                 points = (grid[:, 0, :2] + grid[:, 0, 2:]) / 2
@@ -280,7 +279,7 @@ class TestCropped:
         boxes = data.draw(boxes_near(layout))
         centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
         dense = Pyramid(cropped.priors, cropped.num_level_priors, use_lattice=False)
-        assert pick(pyramid.nearest(centers, 9)) == pick(dense.nearest(centers, 9))
+        assert pick(pyramid.nearest(centers.t().numpy(), 9)) == pick(dense.nearest(centers.t().numpy(), 9))
         answer = oracle.atss(to_scene(cropped, boxes))
         got = ATSSAssigner().assign_batch(cropped.priors, cropped.num_level_priors,
                                           [instances(boxes, dtype=cropped.priors.dtype)])
@@ -329,7 +328,7 @@ class TestCropped:
         pyramid, dense = (
             Pyramid(cropped.priors, cropped.num_level_priors, use_lattice=on) for on in (True, False))
         assert pyramid.lattice is not None
-        assert pick(pyramid.nearest(centers, 9)) == pick(dense.nearest(centers, 9))
+        assert pick(pyramid.nearest(centers.t().numpy(), 9)) == pick(dense.nearest(centers.t().numpy(), 9))
 
 
 class TestFarAway:

@@ -95,7 +95,7 @@ def test_fcos_targets(sampling, assigner, seed):
     assert_close(torch.where(batch.gt_inds > 0, batch.labels, 80), expected, rtol=0, atol=0)
     positive = batch.gt_inds > 0
     sides = torch.cat([level.view(3, -1, 4) for level in deltas], 1)[positive]
-    boxes = batch.gt_bboxes[batch.gt_rows[positive]]
+    boxes = batch.boxes_at(positive.flatten())
     point = torch.from_numpy(layout.points).float().expand(3, -1, 2)[positive]
     assert_close(torch.cat([point - boxes[:, :2], boxes[:, 2:] - point], 1), sides, rtol=1e-5, atol=1e-4)
 

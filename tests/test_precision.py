@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from atss_plugin import (
     ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner)
-from atss_plugin.assigners import atss, center_sampling, iou, lattice, pyramid, spatial_scale, topk_iou
+from atss_plugin.assigners import arrays, base, iou, pyramid, topk_iou
 from atss_plugin.heads import one_stage
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -216,14 +216,12 @@ class Elsewhere(torch.Tensor):
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Where the code asks for the device of a tensor, to save work on the CPU, it is told another."""
-    for module, name in ((atss, 'positions'), (center_sampling, 'positions'), (iou, 'positions'),
-                         (topk_iou, 'positions'), (spatial_scale, 'positions'), (one_stage, 'rows_to_visit'),
-                         (atss, 'smallest'), (lattice, 'smallest'), (topk_iou, 'smallest')):
-
-        def told(first, *rest, function=getattr(module, name), **kwargs):
-            return function(first.as_subclass(Elsewhere), *rest, **kwargs)
-
-        monkeypatch.setattr(module, name, told)
+    for module in (arrays, base, iou, topk_iou):
+        monkeypatch.setattr(module, 'on_host', lambda tensor: False)
+    monkeypatch.setattr(one_stage, 'rows_to_visit',
+                        lambda positive, visit=one_stage.rows_to_visit: visit(positive.as_subclass(Elsewhere)))
+    for assigner in ASSIGNERS.values():
+        monkeypatch.setattr(assigner, 'pyramids', pyramid.PyramidCache())
 
 
 @pytest.mark.parametrize('assigner', OURS)
@@ -311,7 +309,9 @@ def test_nothing_in_a_training_step_waits_for_the_device(name, monkeypatch):
     build = pyramid.Pyramid
 
     def build_elsewhere(on_device, *args):
-        found = on_meta(build(priors, *args))
+        with monkeypatch.context() as patch:
+            patch.setattr(arrays, 'on_host', lambda tensor: False)
+            found = on_meta(build(priors, *args))
         found.priors = on_device
         return found
 

@@ -4,13 +4,15 @@ Legend: N priors, G ground truths, M candidates of a ground truth, k locations a
 """
 from typing import NamedTuple, Optional, Sequence, Tuple
 
-import torch
+import numpy as np
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
-from .base import GroundTruths, Match, PyramidAssigner
-from .geometry import box_areas, box_centers, inside, positions, precise, smallest
+from .arrays import Array, gather, library, positions, precise, to_array, to_tensor
+from .base import GroundTruths, Match, PyramidAssigner, collect
+from .geometry import box_areas, box_centers, corners, inside
+from .pyramid import Nearest, Pyramid
 
 
 class Candidates(NamedTuple):
@@ -82,75 +84,87 @@ class ATSSAssigner(PyramidAssigner):
                    gt_labels: Optional[Tensor] = None,
                    predictions: Optional[InstanceData] = None) -> Candidates:
         """The candidates of ground truths (G, 4) among priors (N, 4), and their IoU threshold."""
+        gts = collect([InstanceData(bboxes=gt_bboxes) if gt_labels is None else
+                       InstanceData(bboxes=gt_bboxes, labels=gt_labels)], priors)
         pyramid = self.pyramids.get(priors, num_level_priors, self.anchors_per_location)
-        # "select k anchor boxes whose center are closest to the center of ground-truth box g based on L2 distance"
-        index, mask, level = pyramid.nearest(box_centers(gt_bboxes), self.topk)
-        iou = self._quality(priors, index, gt_bboxes, gt_labels, predictions)
-        if mask is not None:
-            iou = iou.masked_fill(~mask, 0)
-        mean, std = mean_and_std(precise(iou), mask)
-        mask = torch.ones_like(index, dtype=torch.bool) if mask is None else mask
-        return Candidates(index, mask, iou, level, mean, std, mean + std)
+        near, iou, mean, std = self._candidates(pyramid, gts, predictions)
+        mask = near.index >= 0 if near.mask is None else near.mask
+        return Candidates(*(to_tensor(a) for a in (near.index.T, mask.T, iou.T, near.level, mean, std, mean + std)))
 
-    def _quality(self, priors: Tensor, index: Tensor, boxes: Tensor, labels: Optional[Tensor],
-                 predictions: Optional[InstanceData]) -> Tensor:
-        """IoU of ground truths (G, 4) with their candidates (G, M), or with ``alpha`` DDOD's cost: (G, M)."""
-        pairs = boxes[:, None].expand(-1, index.size(1), -1).reshape(-1, 4)
-        prior = index.flatten()
+    def _candidates(self, pyramid: Pyramid, gts: GroundTruths,
+                    predictions: Optional[InstanceData]) -> Tuple[Nearest, Array, Array, Array]:
+        """The candidates, their IoU (M, G), and its mean and standard deviation (G,)."""
+        # "select k anchor boxes whose center are closest to the center of ground-truth box g based on L2 distance"
+        near = pyramid.nearest(box_centers(gts.corners), self.topk)
+        iou = self._quality(pyramid, near.index, gts, predictions)
+        if near.mask is not None:
+            iou = iou * near.mask
+        return (near, iou, *mean_and_std(precise(iou), near.mask))
+
+    def _quality(self, pyramid: Pyramid, index: Array, gts: GroundTruths,
+                 predictions: Optional[InstanceData]) -> Array:
+        """IoU of ground truths with their candidates (M, G), or with ``alpha`` DDOD's cost: (M, G)."""
         if self.alpha is None:
-            return self.pair_overlaps(priors[prior], pairs).view(index.shape)
+            return self.pair_overlaps(gather(pyramid.corners, index), gather(pyramid.areas, index), gts.corners[:, :, None])
         if predictions is None or 'scores' not in predictions or 'bboxes' not in predictions:
             raise ValueError(f'alpha={self.alpha} needs scores and bboxes in pred_instances, which this head does '
                              'not pass; use alpha=None, or a head such as DDODHead')
-        overlap = self.pair_overlaps(predictions.bboxes[prior].to(boxes.dtype), pairs).view(index.shape)
-        score = predictions.scores[index, labels[:, None]].to(overlap.dtype).sigmoid()
+        boxes = gather(to_array(corners(predictions.bboxes.to(gts.boxes.dtype))), index)
+        overlap = self.pair_overlaps(boxes, box_areas(boxes), gts.corners[:, :, None])
+        score = to_array(predictions.scores.to(gts.boxes.dtype).sigmoid())[index, gts.labels]
         return score**(1 - self.alpha) * overlap**self.alpha
 
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
         """Algorithm 1, lines 11 to 16, and the anchors that several objects claim."""
-        c = self.candidates(priors, num_level_priors, gts.boxes, gts.labels, predictions)
+        pyramid = self.pyramids.get(priors, num_level_priors, self.anchors_per_location)
+        near, iou, mean, std = self._candidates(pyramid, gts, predictions)
         # "whose IoU are greater than or equal to the threshold"
-        positive = (c.iou >= c.threshold[:, None]) & c.mask
+        positive = iou >= mean + std
+        if near.mask is not None:
+            positive &= near.mask
         if self.min_positives > 0:
-            positive = self._top_up(positive, c, priors, gts)
-        gt, column, mask = positions(positive)
-        prior, iou = c.index[gt, column], c.iou[gt, column]
+            positive = self._top_up(positive, iou, near, pyramid, gts)
+        (row, gt), mask = positions(positive)
+        prior, iou = near.index[row, gt], iou[row, gt]
         if self.min_positives == 0:
             # "limit the positive samples' center to the ground-truth box"
-            is_inside = inside(box_centers(priors[prior]), gts.boxes[gt])
+            is_inside = inside(gather(pyramid.centers, prior), gather(gts.corners, gt))
             mask = is_inside if mask is None else mask & is_inside
         # "If an anchor box is assigned to multiple ground-truth boxes, the one with the highest IoU will be
         # selected."
-        return self.settle(gts.claims(mask, prior, gt, iou, len(priors)), iou, gts.num_images * len(priors))
+        return Match(prior, gt, iou, mask)
 
-    def _top_up(self, positive: Tensor, c: Candidates, priors: Tensor, gts: GroundTruths) -> Tensor:
-        """``positive`` (G, M) and the next best candidates of ground truths with fewer than ``min_positives``."""
-        is_inside = inside(box_centers(priors)[c.index], gts.boxes[:, None])
-        eligible = c.mask & (c.iou > 0) & (box_areas(gts.boxes) > 0)[:, None]
+    def _top_up(self, positive: Array, iou: Array, near: Nearest, pyramid: Pyramid, gts: GroundTruths) -> Array:
+        """``positive`` (M, G) and the next best candidates of ground truths with fewer than ``min_positives``."""
+        lib = library(iou)
+        is_inside = inside(gather(pyramid.centers, near.index), gts.corners[:, :, None])
+        eligible = (iou > 0) & (box_areas(precise(gts.corners)) > 0)
+        if near.mask is not None:
+            eligible &= near.mask
         if gts.ignored is not None:
-            eligible &= ~gts.ignored[gts.image[:, None] * len(priors) + c.index]
+            eligible &= ~gts.ignored[gts.first_slot + near.index]
         positive = positive & is_inside & eligible
-        rank = c.iou + 2.0 * is_inside + 4.0 * positive  # positives first, then inside, then by IoU
-        best = smallest(-rank.masked_fill(~eligible, -1), precise(c.index), self.min_positives, dim=1)
-        chosen = torch.zeros_like(positive).scatter_(1, best, True)
-        return positive | (chosen & eligible)
+        # positives first, then inside, then by IoU; the others last
+        rank = (iou + 2.0 * is_inside + 4.0 * positive) * eligible - 1.0 * ~eligible
+        best = lib.smallest(-rank, precise(near.index), self.min_positives)
+        row = lib.from_host(np.arange(len(iou))[:, None, None], iou)
+        return positive | ((best == row).any(1) & eligible)
 
 
-def mean_and_std(values: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the rows of (G, M), as far as they are in the mask (None: all): (G,) each.
+def mean_and_std(values: Array, mask: Optional[Array]) -> Tuple[Array, Array]:
+    """Mean and standard deviation of the columns of (M, G), as far as they are in the mask (None: all): (G,) each.
 
     The deviation is that of a sample, n - 1 (RECIPE); a single value has none: its threshold is itself.  The mean of
     equal values is that value, exactly, so that all of them reach it.
     """
-    if mask is None and values.size(1) > 1:
-        std, mean = torch.std_mean(values, dim=1)
-        return mean, std
-    mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
-    count, highest = mask.sum(1), values.amax(1)
-    mean = highest + (values - highest[:, None]).masked_fill(~mask, 0).sum(1) / count
-    deviation = (values - mean[:, None]).masked_fill(~mask, 0)
-    return mean, (deviation.square().sum(1) / (count - 1).clamp(min=1)).sqrt()
+    if mask is None and len(values) > 1:
+        return library(values).mean_and_std(values)
+    mask = values == values if mask is None else mask
+    count, highest = mask.sum(0), (values * mask).max(0)
+    mean = highest + ((values - highest) * mask).sum(0) / count
+    deviation = (values - mean) * mask
+    return mean, ((deviation * deviation).sum(0) / (count - 1).clip(1))**0.5
 
 
 def check_at_least(name: str, value: int, least: int) -> None:

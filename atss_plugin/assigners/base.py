@@ -4,16 +4,18 @@ Legend: N priors, G ground truths of all images together, B images, P claims, I 
 """
 from abc import abstractmethod
 from math import isfinite
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Union
 
+import numpy as np
 import torch
-from mmdet.models.task_modules import AssignResult, BaseAssigner
+from mmdet.models.task_modules import AssignResult, BaseAssigner, BboxOverlaps2D
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .geometry import chunks, resolve_claims
+from .arrays import Array, gather, library, on_host, to_array, to_tensor
+from .geometry import aligned_iou, chunks, corners
 from .pyramid import PyramidCache
 
 
@@ -22,58 +24,52 @@ class GroundTruths(NamedTuple):
 
     Attributes:
         boxes (Tensor): (G, 4) xyxy in pixels, at least float32.
-        labels (Tensor): (G,).
-        image (Tensor): (G,) the image of each.
-        number (Tensor): (G,) their numbers within the image, from 1.
+        corners (Array): (2, 2, G) the same, see :func:`corners`.
+        image (Array): (G,) the image of each.
+        first_slot (Array): (G,) image * N: where its image begins among the priors of all images.
+        written (Array): (2, G) what their positives are told: the label, and the number within the image from 1.
         counts (list[int]): how many each image has.
-        ignored (Tensor, optional): (B * N,) which priors of each image lie in ignored regions; None if none do.
+        ignored (Array, optional): (B * N,) which priors of each image lie in ignored regions; None if none do.
     """
     boxes: Tensor
-    labels: Tensor
-    image: Tensor
-    number: Tensor
+    corners: Array
+    image: Array
+    first_slot: Array
+    written: Array
     counts: List[int]
-    ignored: Optional[Tensor] = None
+    ignored: Optional[Array] = None
 
     @property
     def num_images(self) -> int:
         """B."""
         return len(self.counts)
 
-    def claims(self, mask: Optional[Tensor], prior: Tensor, gt: Tensor, overlap: Tensor, num_priors: int) -> 'Claims':
-        """Claims of ground truths (P,) to priors of their images (P,), those in ignored regions left out."""
-        slot = self.image[gt] * num_priors + prior
-        if mask is None:
-            mask = torch.ones_like(slot, dtype=torch.bool)
-        return Claims(mask if self.ignored is None else mask & ~self.ignored[slot], slot, gt, overlap)
-
-
-class Claims(NamedTuple):
-    """Ground truths and the priors that they want, or, once settled, have.
-
-    Attributes:
-        mask (Tensor): (P,) which claims count.
-        slot (Tensor): (P,) image * N + prior.
-        gt (Tensor): (P,) rows of the batch's ground truths.
-        overlap (Tensor): (P,) IoU.
-    """
-    mask: Tensor
-    slot: Tensor
-    gt: Tensor
-    overlap: Tensor
+    @property
+    def labels(self) -> Array:
+        """(G,)."""
+        return self.written[0]
 
 
 class Match(NamedTuple):
-    """What a sample definition decides.
+    """What a sample definition decides: claims of ground truths to priors of their images, and what it leaves out.
 
     Attributes:
-        positives (Claims): at most one claim for each prior of each image.
-        ignored (Tensor, optional): (B * N,) which priors the definition leaves out.
-        overlaps (Tensor, optional): (B * N,) what to report as ``max_overlaps``; the positives' IoU if None.
+        prior (Array): (P,) the prior that is wanted.
+        gt (Array): (P,) the row of the ground truth that wants it.
+        overlap (Array): (P,) their IoU.
+        mask (Array, optional): (P,) which claims count; None if all do.
+        priority (Array, optional): (P,) of several claims to a prior the highest counts, of equal ones that of the
+            lowest ground truth; the IoU if None.
+        ignored (Array, optional): (B * N,) which priors the definition leaves out.
+        max_overlaps (Array, optional): (B * N,) what to report; the IoU of the positives if None.
     """
-    positives: Claims
-    ignored: Optional[Tensor] = None
-    overlaps: Optional[Tensor] = None
+    prior: Array
+    gt: Array
+    overlap: Array
+    mask: Optional[Array] = None
+    priority: Optional[Array] = None
+    ignored: Optional[Array] = None
+    max_overlaps: Optional[Array] = None
 
 
 class BatchAssignment(NamedTuple):
@@ -84,14 +80,21 @@ class BatchAssignment(NamedTuple):
         labels (Tensor): (B, N) int64, -1 where not positive.
         max_overlaps (Tensor): (B, N) float, IoU with the assigned ground truth, 0 where not positive (IoUAssigner:
             the highest IoU with any).
-        gt_rows (Tensor): (B, N) int64, row in ``gt_bboxes``; the last row, of zeros, where not positive.
-        gt_bboxes (Tensor): (G + 1, 4) the boxes of the batch and a row of zeros.
+        gt_bboxes (Tensor): (G, 4) the boxes of the batch, image after image.
+        counts (list[int]): how many of them each image has.
     """
     gt_inds: Tensor
     labels: Tensor
     max_overlaps: Tensor
-    gt_rows: Tensor
     gt_bboxes: Tensor
+    counts: List[int]
+
+    def boxes_at(self, slots: Union[Tensor, slice]) -> Tensor:
+        """The ground truths (P, 4) that some of the B * N priors of all images are positive for, zeros for others."""
+        counts = torch.tensor(self.counts)
+        first = (counts.cumsum(0) - counts)[:, None].to(self.gt_inds.device, non_blocking=True)
+        rows = torch.where(self.gt_inds > 0, self.gt_inds - 1 + first, -1).flatten()[slots]
+        return torch.cat([self.gt_bboxes, self.gt_bboxes.new_zeros((1, 4))])[rows]
 
 
 class Assignment(AssignResult):
@@ -114,6 +117,8 @@ class PyramidAssigner(BaseAssigner):
 
     def __init__(self, iou_calculator: dict = dict(type='BboxOverlaps2D'), ignore_iof_thr: float = -1) -> None:
         self.iou_calculator = TASK_UTILS.build(iou_calculator)
+        self.plain_iou = type(self.iou_calculator) is BboxOverlaps2D and self.iou_calculator.scale == 1 and \
+            self.iou_calculator.dtype is None
         self.ignore_iof_thr = ignore_iof_thr
         self.pyramids = PyramidCache()
 
@@ -154,7 +159,7 @@ class PyramidAssigner(BaseAssigner):
             get_box_tensor(pred_instances.priors), kwargs.get('num_level_priors'), [kwargs['gt_instances']],
             None if ignore is None else [ignore], pred_instances)
         return Assignment(
-            len(batch.gt_bboxes) - 1, batch.gt_inds[0], batch.max_overlaps[0], labels=batch.labels[0])
+            len(batch.gt_bboxes), batch.gt_inds[0], batch.max_overlaps[0], labels=batch.labels[0])
 
     @torch.no_grad()
     def assign_batch(self,
@@ -186,36 +191,43 @@ class PyramidAssigner(BaseAssigner):
                              'give one InstanceData (or None) for each image')
         gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
         if len(priors) and len(gts.boxes):
-            match = self.match(priors, num_level_priors, gts, predictions)
+            with np.errstate(all='ignore'):  # as in PyTorch
+                match = self.match(priors, num_level_priors, gts, predictions)
         else:
-            nothing = gts.image[:0]
-            match = Match(Claims(nothing.bool(), nothing, nothing, priors.new_zeros(0)))
+            match = Match(gts.image[:0], gts.image[:0], to_array(gts.boxes.new_zeros(0)))
         return self._result(len(priors), gts, match)
 
     @staticmethod
     def _result(num_priors: int, gts: GroundTruths, match: Match) -> BatchAssignment:
-        """Write the positives into tables (B, N)."""
-        mask, slot, gt, overlap = match.positives
-        num_slots, none = gts.num_images * num_priors, len(gts.boxes)
-        slot = torch.where(mask, slot, num_slots)  # claims that do not count go to one more slot, which is cut off
-
-        def table(fill: float, values: Tensor) -> Tensor:
-            full = values.new_full((num_slots + 1, ), fill)
-            full[slot] = values
-            return full[:-1]
-
-        gt_inds, labels = table(0, gts.number[gt]), table(-1, gts.labels[gt])
-        rows, overlaps = table(none, gt), table(0, overlap)
-        if match.overlaps is not None:
-            overlaps = match.overlaps
+        """Give every claimed prior to one ground truth, and write the positives into tables (B, N)."""
+        lib, num_slots, mask = library(gts.image), gts.num_images * num_priors, match.mask
+        slot = match.prior if gts.num_images == 1 else gts.first_slot[match.gt] + match.prior
+        if gts.ignored is not None:
+            mask = ~gts.ignored[slot] if mask is None else mask & ~gts.ignored[slot]
+        if mask is not None:  # claims that do not count go to one more slot, which is cut off
+            slot = lib.where(mask, slot, num_slots)
+        overlaps = lib.zeros(num_slots + 1, match.overlap)
+        tables = lib.tables(num_slots + 1, (-1, 0), slot)  # labels and gt_inds, in one block: one allocation
+        # of several claims that of highest priority has the prior, of equal ones that of the lowest ground truth
+        priority = match.overlap if match.priority is None else match.priority
+        highest = overlaps if match.priority is None else lib.zeros(num_slots + 1, priority)
+        best = lib.where(priority == lib.highest_at(highest, slot, priority), slot, num_slots)
+        lib.lowest_at(tables[1], best, match.gt)
+        owner = tables[1][slot]
+        if match.priority is not None:
+            overlaps[lib.where(owner == match.gt, slot, num_slots)] = match.overlap
+        # whoever claims a slot writes there what its owner would
+        tables[:, slot] = gather(gts.written, owner)
+        size = gts.num_images, num_priors
+        labels, gt_inds = tables[:, :-1].reshape(2, *size)
         for ignored in (gts.ignored, match.ignored):
             if ignored is not None:
-                gt_inds.masked_fill_(ignored, -1)
-        boxes = torch.cat([gts.boxes, gts.boxes.new_zeros((1, 4))])
-        size = (gts.num_images, num_priors)
-        return BatchAssignment(*(t.view(size) for t in (gt_inds, labels, overlaps, rows)), boxes)
+                gt_inds = lib.where(ignored.reshape(size), -1, gt_inds)
+        overlaps = overlaps[:-1] if match.max_overlaps is None else match.max_overlaps
+        return BatchAssignment(
+            *(to_tensor(table) for table in (gt_inds, labels, overlaps.reshape(size))), gts.boxes, gts.counts)
 
-    def _in_ignored_regions(self, priors: Tensor, batch: Optional[List[InstanceData]]) -> Optional[Tensor]:
+    def _in_ignored_regions(self, priors: Tensor, batch: Optional[List[InstanceData]]) -> Optional[Array]:
         """Which priors (B * N,) lie in an ignored region of their image, None if there can be none."""
         if self.ignore_iof_thr < 0 or batch is None or not any(i is not None and len(i.bboxes) for i in batch):
             return None
@@ -225,16 +237,16 @@ class PyramidAssigner(BaseAssigner):
             for part in chunks(len(boxes), len(priors)):
                 iof = self.iou_calculator(priors, boxes[part], mode='iof')
                 row |= (iof > self.ignore_iof_thr).any(1)
-        return ignored.flatten()
+        return to_array(ignored.flatten())
 
-    @staticmethod
-    def settle(claims: Claims, priority: Tensor, num_slots: int) -> Match:
-        """Give every claimed prior to the claim of highest priority (P,), ties to the lower ground truth."""
-        return Match(claims._replace(mask=resolve_claims(*claims[:3], priority, num_slots)))
-
-    def pair_overlaps(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """IoU of priors (P, 4) and boxes (P, 4), one by one: (P,)."""
-        return self.iou_calculator(priors, boxes, is_aligned=True)
+    def pair_overlaps(self, priors: Array, areas: Array, boxes: Array) -> Array:
+        """IoU of priors with corners (2, 2, ...) and these areas (...), and boxes (2, 2, ...), one by one: (...);
+        shapes broadcast."""
+        if self.plain_iou:
+            return aligned_iou(priors, boxes, areas)
+        boxes = library(boxes).broadcast_to(boxes, priors.shape)
+        flat = (to_tensor(box.reshape(4, -1).T) for box in (priors, boxes))
+        return to_array(self.iou_calculator(*flat, is_aligned=True)).reshape(areas.shape)
 
 
 # What pred_instances hold in heads whose targets are tied to one assigner.
@@ -263,18 +275,20 @@ def at_least_float32(boxes: Tensor) -> Tensor:
 def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
     """The ground truths of all images, checked."""
     boxes = checked_boxes('ground truth', batch)
-    for i, (gt, box) in enumerate(zip(batch, boxes)):
-        if 'labels' in gt and len(gt.labels) != len(box):
-            raise ValueError(f'image {i} in the batch has {len(box)} boxes but {len(gt.labels)} labels')
-    counts = [len(box) for box in boxes]
-    labels = [gt.labels if 'labels' in gt else torch.zeros(n, dtype=torch.long, device=priors.device)
-              for gt, n in zip(batch, counts)]
-    boxes = torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
-    labels = torch.cat(labels) if labels else boxes.new_zeros(0, dtype=torch.long)
-    number = torch.tensor([i + 1 for n in counts for i in range(n)], dtype=torch.long)
-    image = torch.tensor([i for i, n in enumerate(counts) for _ in range(n)], dtype=torch.long)
-    image, number = (t.to(boxes.device, non_blocking=True) for t in (image, number))
-    return GroundTruths(boxes, labels, image, number, counts)
+    counts, labels = [box.size(0) for box in boxes], [getattr(gt, 'labels', None) for gt in batch]
+    for i, count in enumerate(counts):
+        if labels[i] is None:
+            labels[i] = torch.zeros(count, dtype=torch.long, device=priors.device)
+        elif labels[i].size(0) != count:
+            raise ValueError(f'image {i} in the batch has {count} boxes but {labels[i].size(0)} labels')
+    boxes = boxes[0] if len(boxes) == 1 else torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
+    labels = labels[0] if len(labels) == 1 else torch.cat(labels) if labels else priors.new_zeros(0, dtype=torch.long)
+    box, labels = corners(to_array(boxes)), to_array(labels)
+    image = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(image)) - (np.cumsum(counts) - counts)[image] + 1
+    lib = library(box)
+    image, first_slot, number = (lib.from_host(rows, box) for rows in (image, image * len(priors), number))
+    return GroundTruths(boxes, lib.stack(list(box)), image, first_slot, lib.stack([labels, number]), counts)
 
 
 def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
@@ -289,9 +303,9 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
         if box.dim() != 2 or box.size(1) != 4:
             raise ValueError(f'{what}s of image {i} in the batch must be (G, 4) boxes xyxy, not of shape '
                              f'{tuple(box.shape)}')
-    if boxes and boxes[0].device.type == 'cpu' and not isfinite(float(torch.cat(boxes).double().sum())):
-        image, bad = next((i, int(bad[0])) for i, bad in enumerate((~b.isfinite()).any(1).nonzero() for b in boxes)
-                          if len(bad))
-        raise ValueError(f'{what} {bad} of image {image} in the batch is not finite: {boxes[image][bad].tolist()}; '
-                         'repair or filter the annotation')
+    if boxes and on_host(boxes[0]) and not isfinite(to_array(torch.cat(boxes)).sum()):
+        for i, box in enumerate(boxes):  # or only the sum is infinite
+            for bad in (~box.isfinite()).any(1).nonzero().flatten().tolist():
+                raise ValueError(f'{what} {bad} of image {i} in the batch is not finite: {box[bad].tolist()}; repair or '
+                                 'filter the annotation')
     return boxes

@@ -4,15 +4,16 @@ Legend: N priors, G ground truths, L levels, k locations a level, A anchors a lo
 """
 from typing import Optional, Sequence, Tuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ..registry import TASK_UTILS
+from .arrays import Array, gather, library, positions, precise
 from .atss import check_at_least
-from .geometry import INSIDE_MARGIN, box_centers, positions, precise, side_distances
+from .base import GroundTruths
+from .geometry import INSIDE_MARGIN, box_centers, side_distances
 from .pyramid import Pyramid
-from .spatial_scale import (SCALE_RANGES, ScaleRangeAssigner, check_num_ranges, claims_in_region, gather_claims,
-                            group_ranges, in_scale_range)
+from .spatial_scale import SCALE_RANGES, Claims, ScaleRangeAssigner, check_num_ranges, claims_in_region
+
 
 
 @TASK_UTILS.register_module()
@@ -49,26 +50,27 @@ class CenterSamplingAssigner(ScaleRangeAssigner):
         self.radius = radius
         self.strides = [float(s) for s in strides]
 
-    def claims(self, pyramid: Pyramid, boxes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def claims(self, pyramid: Pyramid, gts: GroundTruths) -> Claims:
         """The candidates that also meet both constraints of SSC."""
+        center, box = box_centers(gts.corners), precise(gts.corners)
         if self.radius is None:
-            return self._nearest_claims(pyramid, boxes)
+            return self._nearest_claims(pyramid, center, box)
         check_num_ranges('strides', self.strides, pyramid)
-        center, boxes = box_centers(boxes), precise(boxes)
-        parts = []
-        for group, scale_range in group_ranges(pyramid, self.scale_ranges):
-            half = self.radius * self.strides[pyramid.groups[group].level]
-            region = (torch.maximum(center - half, boxes[:, :2]), torch.minimum(center + half, boxes[:, 2:]), 0.0)
-            parts.append(claims_in_region(pyramid, group, boxes, region, scale_range))
-        return gather_claims(parts)
+        lib = library(box)
+        half = np.array([[self.radius * self.strides[group.level]] for group in pyramid.groups])  # (S, 1)
+        half = lib.precise(lib.from_host(half, box))
+        center, (low, high) = center[:, None], box[:, :, None]
+        region = lib.stack([lib.maximum(center - half, low), lib.minimum(center + half, high)])
+        return claims_in_region(pyramid, box, region, 0.0, self.scale_ranges)
 
-    def _nearest_claims(self, pyramid: Pyramid, boxes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        index, mask, level = pyramid.nearest(box_centers(boxes), self.topk)
-        sides = side_distances(pyramid.points[index], boxes[:, None])  # (G, M, 4)
-        far = torch.maximum(sides[..., :2], sides[..., 2:])
-        ranges = precise(torch.tensor(self.scale_ranges)).to(boxes.device, non_blocking=True)[level]  # (M, 2)
-        positive = (sides.amin(-1) > INSIDE_MARGIN) & in_scale_range(*far.unbind(-1), ranges.unbind(-1))
-        if mask is not None:
-            positive &= mask
-        gt, column, mask = positions(positive)
-        return mask, index[gt, column], gt
+    def _nearest_claims(self, pyramid: Pyramid, center: Array, box: Array) -> Claims:
+        lib, near = library(box), pyramid.nearest(center, self.topk)
+        sides = side_distances(gather(pyramid.points, near.index), box[:, :, None])  # (2, M, G) each
+        distance = lib.maximum(*sides)
+        low, high = lib.precise(lib.from_host(np.array(self.scale_ranges), box))[near.level].T[..., None]
+        positive = (lib.minimum(*lib.minimum(*sides)) > INSIDE_MARGIN) & (distance <= high).all(0) & \
+            (distance >= low).any(0)
+        if near.mask is not None:
+            positive &= near.mask
+        (row, gt), mask = positions(positive)
+        return Claims(near.index[row, gt], gt, mask)

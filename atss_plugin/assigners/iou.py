@@ -9,8 +9,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
-from .base import Claims, GroundTruths, Match, PyramidAssigner
-from .geometry import box_centers, chunks, inside, positions
+from .arrays import gather, on_host, positions, to_array
+from .base import GroundTruths, Match, PyramidAssigner
+from .geometry import box_centers, chunks, corners, inside
 from .pyramid import check_boxes
 
 
@@ -58,26 +59,26 @@ class IoUAssigner(PyramidAssigner):
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
         """Compare every prior with every ground truth of each image."""
-        if priors.device.type == 'cpu':  # elsewhere asking would make the host wait
+        if on_host(priors):  # elsewhere asking would make the host wait
             check_boxes(priors)
         start, best = 0, []
         for count in gts.counts:
             best.append(self._best_of_image(priors, gts.boxes[start:start + count], start))
             start += count
-        iou, gt, rescued = (torch.cat(column) for column in zip(*best))
+        iou, gt, rescued = (to_array(torch.cat(column)) for column in zip(*best))
         positive = rescued | (iou >= self.pos_iou_thr)
         ignored = ~positive & (iou >= self.neg_iou_thr)
         if gts.ignored is not None:
             positive = positive & ~gts.ignored
-        image, prior, mask = positions(positive.view(gts.num_images, -1))
+        (image, prior), mask = positions(positive.reshape(gts.num_images, -1))
         slot = image * len(priors) + prior
-        gt = gt[slot].clamp(max=len(gts.boxes) - 1)  # "none" after the last image that has any
-        mask = torch.ones_like(slot, dtype=torch.bool) if mask is None else mask
+        gt = gt[slot].clip(0, len(gts.boxes) - 1)  # "none" after the last image that has any
         if self.in_gt_box:
-            outside = mask & ~inside(box_centers(priors[prior]), gts.boxes[gt])
+            is_inside = inside(box_centers(gather(to_array(corners(priors)), prior)), gather(gts.corners, gt))
+            outside = ~is_inside if mask is None else mask & ~is_inside
             ignored[slot] = ignored[slot] | outside
-            mask = mask & ~outside
-        return Match(Claims(mask, slot, gt, iou[slot]), ignored, iou.clamp(min=0))
+            mask = is_inside if mask is None else mask & is_inside
+        return Match(prior, gt, iou[slot], mask, ignored=ignored, max_overlaps=iou.clip(0))
 
     def _best_of_image(self, priors: Tensor, boxes: Tensor, first: int) -> _Best:
         """The best ground truth of every prior; ``first`` is the row of the image's first ground truth."""

@@ -19,16 +19,15 @@ right.
 
 **The locations in an interval** of at most r pixels are at most ``floor(r / step) + 1`` neighbouring columns.
 
-Legend: G ground truths, S sheets, n locations, A anchors a location, k locations, T cells of the staircase.
+Legend: G ground truths, S sheets, n locations, k locations, m the most ranks of an axis, T cells of the staircase.
 """
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import precise, smallest
+from .arrays import Array, library, to_array
 from .locations import Locations
 
 
@@ -49,120 +48,131 @@ class _Search(NamedTuple):
     """What finding the k nearest locations needs besides the points; copied to the device once.
 
     Attributes:
-        num (Tensor): (m + 1, 1, 1) the numbers 0 to m of nearest columns or rows.
-        last_left (Tensor): (2, m + 1, S, 1) where so many neighbours start at most.
-        missing (Tensor, optional): (2, m, S, 1) which ranks a sheet does not have; None if it has all.
-        stairs (Tensor): (2 * T,) the cells of the staircase: their column ranks, and m + their row ranks.
+        half (Array): (m + 1, 1, 1) half the numbers 0 to m of nearest columns or rows.
+        rank (Array): (m, 1, 1) 0 to m - 1.
+        last_left (Array): (2, m + 1, S, 1) where so many neighbours start at most.
+        missing (Array, optional): (2, m, S, 1) infinite for the ranks that a sheet does not have, else 0; None if
+            all sheets have all.
+        columns, rows (Array): (T,) the ranks of the cells of the staircase.
+        complete (bool): whether every sheet has k locations.
     """
-    num: Tensor
-    last_left: Tensor
-    missing: Optional[Tensor]
-    stairs: Tensor
+    half: Array
+    rank: Array
+    last_left: Array
+    missing: Optional[Array]
+    columns: Array
+    rows: Array
+    complete: bool
 
 
 class Lattice:
-    """The sheets of a pyramid, one for each group of locations, ready to be asked on the device of the priors."""
+    """The sheets of a pyramid, one for each group of locations, ready to be asked.
 
-    def __init__(self, sheets: List[Sheet], groups: List[Locations]) -> None:
-        device = groups[0].priors.device
-        self.sheets = sheets
-        # (2, S, 1): an axis, a sheet, and room for ground truths
+    Locations are numbered through all sheets.  Numbers are whole, but in floating point: all that is done with them is
+    exact.
+
+    Args:
+        sheets (list[Sheet]): the sheets, in the order of their locations.
+        like (Array): where they will be asked, and in which precision.
+    """
+
+    def __init__(self, sheets: List[Sheet], like: Array) -> None:
+        self.sheets, self.like = sheets, like
+        # (2, 1, S, 1): an axis, room for ranks, a sheet, and room for ground truths
         self.origin, self.step, self.size = (
-            precise(torch.tensor(values, dtype=torch.float64)).t()[..., None].to(device)
+            self._constant(np.array(values, dtype=np.float64).T[:, None, :, None])
             for values in ([s.origin for s in sheets], [s.step for s in sheets], [s.shape for s in sheets]))
-        # what a column and a row add to the index of a location, (2, 1, S, 1)
-        self.weight = torch.stack([torch.ones_like(self.size[0]), self.size[0]])[:, None]
-        sizes = torch.tensor([len(g.priors) for g in groups])
-        self.start = (sizes.cumsum(0) - sizes)[:, None].to(device)
-        anchors = max(g.priors.size(1) for g in groups)
-        self.even = anchors == min(g.priors.size(1) for g in groups)
-        # the priors of every location, -1 where a group has fewer anchors a location than another
-        self.priors = torch.cat([F.pad(g.priors, (0, anchors - g.priors.size(1)), value=-1) for g in groups])
+        self.zero = self._constant(np.zeros(1))
+        # what a column and a row add to the number of a location: index * weight + start
+        sizes = np.array([columns * rows for _, _, (columns, rows) in sheets])
+        self.start = self._constant(np.stack([np.cumsum(sizes) - sizes, np.zeros_like(sizes)])[:, None, :, None])
+        self.weight = self._constant(np.array([(1, s.shape[0]) for s in sheets]).T[:, None, :, None])
         self._searches = {}
 
-    def nearest(self, points: Tensor, k: int) -> Tuple[Tensor, Optional[Tensor]]:
-        """The anchors at the k locations of every sheet that are nearest to each point.
+    def _constant(self, values: np.ndarray) -> Array:
+        lib = library(self.like)
+        return lib.precise(lib.from_host(np.ascontiguousarray(values), self.like))
+
+    def nearest(self, points: Array, k: int) -> Tuple[Array, Optional[Array]]:
+        """The k locations of every sheet that are nearest to each point.
 
         Args:
-            points (Tensor): (G, 2) in pixels, precise.
+            points (Array): (2, G) in pixels, precise.
             k (int): locations a sheet.
 
         Returns:
-            tuple: prior indices (G, S, k, A) in no particular order, and a mask of those that exist (a sheet may have
-            fewer than k locations), None if all do.  Equal distances go to the lower prior index.
+            tuple: the locations (k, S, G) in no particular order, and a mask of those that exist (a sheet may have
+            fewer), None if all do.  Equal distances go to the lower location.
         """
-        search = self._search(k)
-        index, squared = self._ranked(points.nan_to_num(), search)  # a box that is not finite finds some anchors
-        cell, squared = (self._climb(t, search.stairs) for t in (index * self.weight, squared))  # (T, S, G)
-        chosen = smallest(squared, cell, k, dim=0)  # (k, S, G)
-        priors = self.priors[cell.gather(0, chosen).long() + self.start].permute(2, 1, 0, 3)
-        if self.even and all(columns * rows >= k for columns, rows in (sheet.shape for sheet in self.sheets)):
-            return priors, None
-        exists = squared.gather(0, chosen).isfinite().permute(2, 1, 0)[..., None] & (priors >= 0)
-        return priors.clamp(min=0), exists
+        lib, search = library(points), self._search(k)
+        ranked = self._ranked(lib.finite(points), search)
+        # what columns and rows contribute, added up in the cells of the staircase: (T, S, G)
+        location, squared = (part[0][search.columns] + part[1][search.rows] for part in ranked)
+        chosen = lib.smallest(squared, location, k)
+        location = lib.whole(lib.take(location, chosen))
+        return location, None if search.complete else lib.isfinite(lib.take(squared, chosen))
 
     def _search(self, k: int) -> _Search:
         """What the search of k locations needs; a copy to the device makes the host wait, so it is kept."""
         if k not in self._searches:
-            ranks = [min(k, max(sheet.shape[axis] for sheet in self.sheets)) for axis in (0, 1)]
-            num = torch.arange(max(ranks) + 1, dtype=self.size.dtype, device=self.size.device)[:, None, None]
-            size = self.size[:, None]
-            missing = None if all(min(s.shape) >= k for s in self.sheets) else num[:-1] >= size
-            a, b = staircase(k, *ranks)
-            stairs = torch.cat([a, b + max(ranks)]).to(self.size.device)
-            self._searches[k] = _Search(num, (size - num).clamp(min=0), missing, stairs)
+            shapes = np.array([sheet.shape for sheet in self.sheets])
+            size = shapes.T[:, None, :, None].astype(np.float64)
+            num = np.arange(min(k, shapes.max()) + 1, dtype=np.float64)[:, None, None]
+            rank = num[:-1]
+            missing = np.where(rank < size, 0.0, np.inf)
+            from_host = library(self.like).from_host
+            self._searches[k] = _Search(
+                self._constant(num / 2), self._constant(rank), self._constant(np.maximum(size - num, 0)),
+                self._constant(missing) if missing.any() else None,
+                *(from_host(ranks, self.like) for ranks in staircase(k, *shapes.max(0))),
+                bool((shapes.prod(1) >= k).all()))
         return self._searches[k]
 
-    def _ranked(self, points: Tensor, search: _Search) -> Tuple[Tensor, Tensor]:
-        """The m nearest columns and rows, nearest first, and their squared distances: (2, m, S, G) each.
-
-        Whole numbers, but in floating point, as all that is done with them is exact.  Ranks beyond the size of a
-        sheet are infinitely far.
-        """
-        offset = points.t()[:, None] - self.origin  # (2, S, G)
-        left = ((offset / self.step)[:, None] - search.num / 2).ceil_().clamp_(min=0)
-        left = torch.minimum(left, search.last_left)  # of the nearest 0 to m
+    def _ranked(self, points: Array, search: _Search) -> Tuple[Array, Array]:
+        """The m nearest columns and rows of points (2, G), nearest first: what they add to the number of a location,
+        and their squared distance, infinite beyond the size of a sheet; (2, m, S, G) each."""
+        lib = library(points)
+        offset = points[:, None, None] - self.origin  # (2, 1, S, G)
+        left = lib.ceil(offset / self.step - search.half)
+        left = lib.minimum(lib.maximum(left, self.zero), search.last_left)  # of the nearest 0 to m
         before, left = left[:, :-1], left[:, 1:]
         # one more neighbour: the left end moved, or else it is the one at the right
-        index = (left == before) * search.num[:-1] + left
+        index = (left == before) * search.rank + left
+        squared = index * self.step - offset
+        squared *= squared
         if search.missing is not None:
-            index = torch.minimum(index, self.size[:, None] - 1)
-        squared = (index * self.step[:, None]).sub_(offset[:, None]).square_()
-        return index, squared if search.missing is None else squared.masked_fill_(search.missing, float('inf'))
+            squared += search.missing
+        return index * self.weight + self.start, squared
 
-    @staticmethod
-    def _climb(ranked: Tensor, stairs: Tensor) -> Tensor:
-        """The sum of what columns and rows (2, m, S, G) contribute to the cells of the staircase: (T, S, G)."""
-        columns, rows = ranked.flatten(0, 1).index_select(0, stairs).chunk(2)
-        return columns + rows
+    def window_width(self, reach: Sequence[float]) -> int:
+        """How many columns, and rows, of any sheet can lie in an interval of ``reach`` pixels (one for each sheet)."""
+        return max(num if r >= num * step else min(num, int(r / step) + 2)
+                   for r, sheet in zip(reach, self.sheets) for num, step in zip(sheet.shape, sheet.step))
 
-    def window(self, sheet: int, low: Tensor, reach: float) -> Tuple[Tensor, Tensor, Tensor]:
-        """The locations of one sheet that can lie in the squares from ``low`` to ``low + reach``, and some more.
-
-        Args:
-            sheet (int): which sheet.
-            low (Tensor): (G, 2) the corners (x, y) where the squares begin, in pixels, precise.
-            reach (float): their side in pixels, may be infinite.
+    def window(self, low: Array, width: int) -> Tuple[Array, Array]:
+        """As many columns and rows of every sheet from ``low`` (2, S, G) on, in pixels, precise.
 
         Returns:
-            tuple: their x (G, 1, w) and y (G, h, 1) in pixels, and their indices in the group of locations, (G, h,
-                w).
+            tuple: their x and y in pixels, infinite where a sheet has no more, and what they add to the number of a
+            location: (2, S, width, G) each.
         """
-        indices, points = [], []
-        for position, origin, step, num in zip(low.unbind(1), *self.sheets[sheet]):
-            need = num if reach >= num * step else min(num, int(reach / step) + 2)
-            first = ((position - origin) / step).ceil_().clamp_(0, num - need).long().clamp_(min=0)
-            indices.append(first[:, None] + torch.arange(need, device=low.device))
-            points.append(origin + indices[-1].to(low.dtype) * step)
-        (column, row), (x, y), columns = indices, points, self.sheets[sheet].shape[0]
-        return x[:, None], y[:, :, None], row[:, :, None] * columns + column[:, None]
+        lib = library(low)
+        origin, step, size, weight, start = (  # (2, S, 1, 1)
+            t.swapaxes(1, 2) for t in (self.origin, self.step, self.size, self.weight, self.start))
+        first = lib.maximum(lib.ceil((lib.finite(low)[:, :, None] - origin) / step), self.zero)
+        first = lib.minimum(first, lib.maximum(size - width, self.zero))
+        index = first + lib.precise(lib.from_host(np.arange(width)[:, None], low))
+        points = origin + index * step
+        if width > min(min(sheet.shape) for sheet in self.sheets):
+            points[lib.broadcast_to(index >= size, points.shape)] = np.inf
+        return points, index * weight + start
 
 
-def staircase(k: int, columns: int, rows: int) -> Tuple[Tensor, Tensor]:
+def staircase(k: int, columns: int, rows: int) -> Tuple[np.ndarray, np.ndarray]:
     """The ranks (a, b) with (a + 1)(b + 1) <= k, at most ``columns`` and ``rows`` of each: two arrays (T,)."""
     a, b = np.meshgrid(np.arange(min(k, columns)), np.arange(min(k, rows)))
     keep = (a + 1) * (b + 1) <= k
-    return torch.from_numpy(a[keep]), torch.from_numpy(b[keep])
+    return a[keep], b[keep]
 
 
 def find_lattice(groups: List[Locations]) -> Optional[Lattice]:
@@ -172,7 +182,7 @@ def find_lattice(groups: List[Locations]) -> Optional[Lattice]:
     ``allowed_border`` does so for each shape of anchor.
     """
     sheets = [find_sheet(group.points.cpu()) for group in groups]
-    return Lattice(sheets, groups) if sheets and None not in sheets else None
+    return Lattice(sheets, to_array(groups[0].points)) if sheets and None not in sheets else None
 
 
 def find_sheet(points: Tensor) -> Optional[Sheet]:

@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from .geometry import box_centers, point_noise
+from .geometry import box_centers, corners, point_noise
 
 MAX_LEVELS = 16
 """More grids than this in one prior tensor mean that it is no pyramid."""
@@ -36,7 +36,7 @@ def infer_num_level_priors(priors: Tensor) -> List[int]:
         ValueError: if the priors are no pyramid in that sense (shuffled priors, proposals).
     """
     priors = priors.detach().cpu()
-    centers, shapes = box_centers(priors) / point_noise(priors), prior_shapes(priors)
+    centers, shapes = box_centers(corners(priors)).T / point_noise(priors), prior_shapes(priors)
     levels = _levels_by_grid(centers, shapes)
     if len(levels) > MAX_LEVELS:
         levels = _levels_by_shape(centers, shapes)

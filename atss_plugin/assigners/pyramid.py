@@ -2,14 +2,18 @@
 
 Both answer the same questions with the same result, ties included; what differs is how many priors they look at.
 
-Legend: N priors, G ground truths, L levels, A anchors a location, k locations, n locations of a group.
+Legend: N priors, G ground truths, g of them in a chunk, L levels, S groups of locations, n locations, A anchors a
+location, k locations.
 """
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import anchor_points, chunks, smallest
+from .arrays import Array, gather, library, to_array
+from .geometry import anchor_points, box_areas, box_centers, chunks, corners
 from .lattice import find_lattice
 from .levels import check_num_level_priors, infer_num_level_priors
 from .locations import group_locations
@@ -19,30 +23,44 @@ class Nearest(NamedTuple):
     """Candidates of every ground truth.
 
     Attributes:
-        index (Tensor): (G, M) prior indices, 0 where there is none.
-        mask (Tensor, optional): (G, M) bool, which exist; None if all do.
-        level (Tensor): (M,) the pyramid level of each column.
+        index (Array): (M, G) prior indices, any where there is none.
+        mask (Array, optional): (M, G) bool, which exist; None if all do.
+        level (Array): (M,) the pyramid level of each row.
     """
-    index: Tensor
-    mask: Optional[Tensor]
-    level: Tensor
+    index: Array
+    mask: Optional[Array]
+    level: Array
 
 
 class Window(NamedTuple):
-    """Locations of one group around some ground truths; x and y broadcast to (g, h, w).
+    """Locations around some ground truths: columns and rows that cross, or (dense) points that stand for themselves.
+
+    What holds for columns and what holds for rows comes as one tensor (2, S, w, g), first the columns.
 
     Attributes:
         gts (slice): which ground truths.
-        x (Tensor): (g, 1, w) pixels, precise.
-        y (Tensor): (g, h, 1) or (g, 1, w).
-        cell (Tensor): (g, h, w) or (1, h, w) indices of the locations in their group.
-        priors (Tensor): (n, A) the priors of the group's locations.
+        groups (slice): which groups of locations.
+        points (Array): (2, S, w, g or 1) x of the columns and y of the rows in pixels, precise; infinite where there
+            is none.
+        index (Array): (2, S, w, g or 1) what column and row add to the index of a location.
+        row_dim (int): the dimension of the cells (S, h, w, g) along which the rows are: 1, or 2 if they do not cross.
     """
     gts: slice
-    x: Tensor
-    y: Tensor
-    cell: Tensor
-    priors: Tensor
+    groups: slice
+    points: Array
+    index: Array
+    row_dim: int
+
+    def cross(self, values: Array) -> Tuple[Array, Array]:
+        """What holds for columns and for rows (2, S, w, g), such that the two broadcast to the cells (S, h, w, g)."""
+        columns, rows = values
+        return columns[:, None], rows[:, :, None] if self.row_dim == 1 else rows[:, None]
+
+    def locations(self, shape: Sequence[int], cell: Tuple[Array, ...]) -> Array:
+        """The indices (P,) of the locations in some cells, given by four indices (P,) into the shape (S, h, w, g)."""
+        lib = library(self.index)
+        column, row = (lib.broadcast_to(part, shape)[cell] for part in self.cross(self.index))
+        return lib.whole(column + row)
 
 
 class Pyramid:
@@ -69,47 +87,92 @@ class Pyramid:
         if num_level_priors is None:
             num_level_priors = infer_num_level_priors(priors)
         self.num_level_priors = check_num_level_priors(num_level_priors, len(priors))
-        self.points = torch.cat([anchor_points(level) for level in priors.split(self.num_level_priors)])
-        self.groups, self.take = group_locations(priors, self.points, self.num_level_priors, anchors_per_location)
+        points = torch.cat([anchor_points(level) for level in priors.split(self.num_level_priors)])
+        self.groups, self.take = group_locations(priors, points, self.num_level_priors, anchors_per_location)
         self.lattice = find_lattice(self.groups) if use_lattice else None
-        self.group_levels = torch.tensor([g.level for g in self.groups], device=priors.device)
+        anchors = [g.priors.size(1) for g in self.groups]
+        self.anchors_differ = len(set(anchors)) > 1
+        # (A, n) the priors of all locations, -1 where a group has fewer anchors a location than another
+        members = torch.cat([F.pad(g.priors, (0, max(anchors) - a), value=-1) for a, g in zip(anchors, self.groups)]).T
+        self.num_locations = members.size(1)
+        if len(members) == 1 and torch.equal(members[0], torch.arange(len(priors), device=priors.device)):
+            self.members = None  # every prior is the location of its number
+        else:
+            self.members = to_array(members.contiguous())
+        # of all priors, as the assigners want them: (2, 2, N), (2, N), (2, N) and (N,)
+        self.corners = to_array(corners(priors).contiguous())
+        self.points = to_array(points.T.contiguous())
+        self.centers, self.areas = box_centers(self.corners), box_areas(self.corners)
+        self._levels = {}
 
-    def nearest(self, points: Tensor, k: int) -> Nearest:
-        """The anchors at the k locations of every group that are nearest to each point (G, 2); lower index on
+    def nearest(self, points: Array, k: int) -> Nearest:
+        """The anchors at the k locations of every group that are nearest to each point (2, G); lower index on
         ties."""
         k = k * self.take
         if self.lattice is None:
-            return self._nearest_dense(points, k)
-        index, mask = self.lattice.nearest(points, k)
-        level = self.group_levels[:, None].expand(-1, index.size(2) * index.size(3)).flatten()
-        return Nearest(index.flatten(1), None if mask is None else mask.flatten(1), level)
+            location, exists = self._nearest_dense(points, k), None
+            levels = [group.level for group in self.groups for _ in range(min(k, len(group.points)))]
+        else:
+            location, exists = self.lattice.nearest(points, k)  # (k, S, G)
+            location, exists = join(location), None if exists is None else join(exists)
+            levels = [group.level for group in self.groups] * (len(location) // len(self.groups))
+        prior, mask = self.anchors_at(location, exists)  # (A, M / A, G)
+        if k not in self._levels:  # a copy to the device makes the host wait, so it is kept
+            self._levels[k] = library(points).from_host(np.array(levels * len(prior)), points)
+        return Nearest(join(prior), None if mask is None else join(mask), self._levels[k])
 
-    def _nearest_dense(self, points: Tensor, k: int) -> Nearest:
-        """``nearest`` by looking at all of them, a few ground truths at a time."""
-        index, level = [], []
+    def _nearest_dense(self, points: Array, k: int) -> Array:
+        """The locations (M, G) by looking at all of them, a few ground truths at a time."""
+        lib, locations, start = library(points), [], 0
         for group in self.groups:
-            order = torch.arange(len(group.points), dtype=points.dtype, device=points.device)
-            rows = []
-            for part in chunks(len(points), len(group.points)):
-                squared = (group.points - points[part, None]).square().sum(-1)  # (g, n)
-                rows.append(smallest(squared, order, k, dim=1))
-            cell = torch.cat(rows)
-            index.append(group.priors[cell].flatten(1))
-            level += [group.level] * index[-1].size(1)
-        index = torch.cat(index, 1)
-        return Nearest(index, None, index.new_tensor(level))
+            x, y = to_array(group.points.T)[:, None]  # (1, n)
+            order = lib.precise(lib.from_host(np.arange(len(group.points)), points))
+            chosen = []
+            for part in chunks(points.shape[1], len(group.points)):
+                squared = (x - points[0, part, None])**2 + (y - points[1, part, None])**2  # (g, n)
+                chosen.append(lib.smallest(squared.T, order[:, None], k))
+            locations.append(lib.concatenate(chosen, 1) + start)
+            start += len(group.points)
+        return lib.concatenate(locations)
 
-    def windows(self, group: int, low: Tensor, reach: float) -> Iterator[Window]:
-        """The locations of a group that can lie in the squares from ``low`` (G, 2) to ``low + reach``, and some
-        more."""
-        priors, points = self.groups[group].priors, self.groups[group].points
-        if self.lattice is not None:
-            yield Window(slice(0, len(low)), *self.lattice.window(group, low, reach), priors)
+    def anchors_at(self, location: Array, mask: Optional[Array]) -> Tuple[Array, Optional[Array]]:
+        """The priors (A, ...) at some locations (...), and which of them exist, given a mask of the locations; None
+        if all do."""
+        if mask is not None:
+            location = location.clip(0, self.num_locations - 1)
+        prior = location[None] if self.members is None else gather(self.members, location)
+        mask = None if mask is None else library(mask).broadcast_to(mask, prior.shape)
+        if self.anchors_differ:
+            mask = prior >= 0 if mask is None else mask & (prior >= 0)
+            prior = prior.clip(0)
+        return prior, mask
+
+    def windows(self, low: Array, reach: Sequence[float]) -> Iterator[Window]:
+        """Windows with all locations of the S groups that can lie in squares, and some more.
+
+        Args:
+            low (Array): (2, S, G) the corners (x, y) where the squares of the ground truths begin, precise.
+            reach (sequence): the side of the squares in each group, may be infinite.
+        """
+        num_groups, num_gts = low.shape[1:]
+        width = self.lattice.window_width(reach) if self.lattice is not None else 0
+        cells = num_groups * width**2
+        if 0 < cells <= self.num_locations:
+            for part in chunks(num_gts, cells):
+                yield Window(part, slice(0, num_groups), *self.lattice.window(low[..., part], width), row_dim=1)
             return
-        cell = torch.arange(len(points), device=low.device)[None, None]
-        for part in chunks(len(low), len(points)):
-            x, y = (points[:, axis].expand(1, 1, -1) for axis in (0, 1))
-            yield Window(part, x, y, cell, priors)
+        lib, start = library(low), 0
+        for i, group in enumerate(self.groups):
+            points, num = to_array(group.points.T)[:, None, :, None], len(group.points)
+            index = np.stack([np.arange(start, start + num), np.zeros(num, dtype=np.int64)])[:, None, :, None]
+            for part in chunks(num_gts, num):
+                yield Window(part, slice(i, i + 1), points, lib.from_host(index, low), row_dim=2)
+            start += num
+
+
+def join(array: Array) -> Array:
+    """An array (m, n, ...) with its first two dimensions as one."""
+    return array.reshape(-1, *array.shape[2:])
 
 
 def check_boxes(priors: Tensor) -> None:
@@ -130,7 +193,7 @@ class PyramidCache:
     Priors that are no lattice are not kept: they are rarely seen twice.
 
     Args:
-        max_priors (int): how many priors are kept in all (some 64 bytes each); the longest unused go first.
+        max_priors (int): how many priors are kept in all (some 100 bytes each); the longest unused go first.
     """
 
     def __init__(self, max_priors: int = 1 << 21) -> None:
@@ -144,7 +207,7 @@ class PyramidCache:
         key = (priors.shape, priors.dtype, priors.device, levels, anchors)
         alike = [entry for entry in reversed(self._kept) if entry[0] == key and _version(entry[2].priors) == entry[1]]
         found = next((entry for entry in alike if entry[2].priors is priors), None) or \
-            next((entry for entry in alike if torch.equal(entry[2].priors, priors)), None)
+            next((entry for entry in alike if same(entry[2].priors, priors)), None)
         if found is None:
             found = (key, _version(priors), Pyramid(priors, levels, anchors))
         elif found is self._kept[-1]:
@@ -162,6 +225,12 @@ class PyramidCache:
 
     def __reduce__(self):
         return PyramidCache, (self.max_priors, )  # copies and pickles start empty
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of the same shape hold the same; on an accelerator the host waits for the answer."""
+    one, other = to_array(one), to_array(other)
+    return library(one).equal(one, other)
 
 
 def _version(tensor: Tensor) -> int:

@@ -1,21 +1,35 @@
 """The spatial and scale constraint (SSC): FCOS's definition of positives.
 
-Legend: N priors, G ground truths, L levels, A anchors a location, P claims.
+Legend: N priors, G ground truths, g of them in a window, L levels, S groups of locations, A anchors a location, P claims.
 """
 from abc import abstractmethod
-from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-import torch
+import numpy as np
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
+from .arrays import Array, gather, library, positions, precise
 from .base import GroundTruths, Match, PyramidAssigner
-from .geometry import INSIDE_MARGIN, box_areas, positions, precise
+from .geometry import INSIDE_MARGIN, box_areas, side_distances
 from .pyramid import Pyramid, Window
 
 # FCOS's ranges of max(l, t, r, b) in pixels, one a level (RECIPE, "Sample definitions")
 SCALE_RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float('inf')))
+
+
+class Claims(NamedTuple):
+    """Ground truths and the anchors that they want.
+
+    Attributes:
+        prior (Array): (P,).
+        gt (Array): (P,).
+        mask (Array, optional): (P,) which claims count; None if all do.
+    """
+    prior: Array
+    gt: Array
+    mask: Optional[Array]
 
 
 class ScaleRangeAssigner(PyramidAssigner):
@@ -35,19 +49,18 @@ class ScaleRangeAssigner(PyramidAssigner):
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
 
     @abstractmethod
-    def claims(self, pyramid: Pyramid, boxes: Tensor) -> Tuple[Optional[Tensor], Tensor, Tensor]:
-        """Which anchors ground truths (G, 4) want: mask (None if all count), prior and ground truth (P,) each."""
+    def claims(self, pyramid: Pyramid, gts: GroundTruths) -> Claims:
+        """Which anchors the ground truths want."""
 
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
         """Let the smallest of the ground truths that claim an anchor have it."""
         pyramid = self.pyramids.get(priors, num_level_priors, None)
         check_num_ranges('scale_ranges', self.scale_ranges, pyramid)
-        mask, prior, gt = self.claims(pyramid, gts.boxes)
-        overlap = self.pair_overlaps(priors[prior], gts.boxes[gt])
+        prior, gt, mask = self.claims(pyramid, gts)
+        overlap = self.pair_overlaps(gather(pyramid.corners, prior), gather(pyramid.areas, prior), gather(gts.corners, gt))
         # "Of several boxes, the smallest area."
-        claims = gts.claims(mask, prior, gt, overlap, len(priors))
-        return self.settle(claims, -box_areas(gts.boxes)[gt], gts.num_images * len(priors))
+        return Match(prior, gt, overlap, mask, priority=-box_areas(precise(gts.corners))[gt])
 
 
 @TASK_UTILS.register_module()
@@ -66,12 +79,10 @@ class SpatialScaleAssigner(ScaleRangeAssigner):
         ValueError: a range with low > high, or, when assigning, as many ranges as there are not levels.
     """
 
-    def claims(self, pyramid: Pyramid, boxes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def claims(self, pyramid: Pyramid, gts: GroundTruths) -> Claims:
         """All anchors that meet both constraints."""
-        boxes = precise(boxes)
-        return gather_claims(
-            claims_in_region(pyramid, group, boxes, (boxes[:, :2], boxes[:, 2:], INSIDE_MARGIN), scale_range)
-            for group, scale_range in group_ranges(pyramid, self.scale_ranges))
+        box = precise(gts.corners)
+        return claims_in_region(pyramid, box, box[:, :, None], INSIDE_MARGIN, self.scale_ranges)
 
 
 def check_num_ranges(name: str, values: Sequence, pyramid: Pyramid) -> None:
@@ -81,54 +92,40 @@ def check_num_ranges(name: str, values: Sequence, pyramid: Pyramid) -> None:
                          f'levels (of {pyramid.num_level_priors} priors): give {name} one entry for each level')
 
 
-def group_ranges(pyramid: Pyramid, scale_ranges: List[Tuple[float, float]]) -> List[Tuple[int, Tuple[float, float]]]:
-    """The groups of locations, with the scale range of their level."""
-    return [(i, scale_ranges[group.level]) for i, group in enumerate(pyramid.groups)]
-
-
-def in_scale_range(distance_x: Tensor, distance_y: Tensor, scale_range: Tuple[float, float]) -> Tensor:
-    """Whether max(l, t, r, b) lies in the range, ends included, given max(l, r) and max(t, b)."""
-    low, high = scale_range
-    return (distance_x <= high) & (distance_y <= high) & ((distance_x >= low) | (distance_y >= low))
-
-
-def claims_in_region(pyramid: Pyramid, group: int, boxes: Tensor, region: Tuple[Tensor, Tensor, float],
-                     scale_range: Tuple[float, float]) -> Iterator[Tuple[Optional[Tensor], Tensor, Tensor]]:
-    """The anchors of one group inside each ground truth's region and scale range, in parts.
+def claims_in_region(pyramid: Pyramid, box: Array, region: Array, margin: float,
+                     scale_ranges: List[Tuple[float, float]]) -> Claims:
+    """The anchors inside a region of each ground truth and in the scale range of their level.
 
     Args:
         pyramid (Pyramid): the priors.
-        group (int): which group of locations.
-        boxes (Tensor): (G, 4) ground truths, precise.
-        region (tuple): corners (G, 2) and (G, 2) of the region of each, and by how many pixels to be inside.
-        scale_range (tuple): (low, high) of max(l, t, r, b).
+        box (Array): (2, 2, G) corners of the ground truths, precise.
+        region (Array): (2, 2, S or 1, G) corners of their region in each group of locations.
+        margin (float): by how many pixels to be inside of the region.
+        scale_ranges (list): (low, high) of max(l, t, r, b) for each level.
     """
-    top_left, bottom_right, margin = region
+    lib, ranges = library(box), np.array([scale_ranges[group.level] for group in pyramid.groups])
+    scale = lib.precise(lib.from_host(ranges, box)).T[..., None]  # (2, S, 1)
+    region = lib.broadcast_to(region, (2, 2, len(ranges), box.shape[-1]))
     # l, r <= high confines x to [x2 - high, x1 + high]; together with the box that is at most ``high`` wide
-    low = torch.maximum(top_left, boxes[:, 2:] - scale_range[1])
-    for window in pyramid.windows(group, low, scale_range[1]):
-        part = window.gts
-        mask = _in_region(window, boxes[part], (top_left[part], bottom_right[part], margin), scale_range)
-        gt, column, mask = positions(mask.flatten(1))
-        cell = window.cell.expand(part.stop - part.start, -1, -1).flatten(1)[gt, column]
-        priors = window.priors[cell]  # (P, A)
-        gt = (gt + part.start)[:, None].expand_as(priors).flatten()
-        yield mask if mask is None else mask[:, None].expand_as(priors).flatten(), priors.flatten(), gt
+    low = lib.maximum(region[0], box[1][:, None] - scale[1])
+    parts = []
+    for window in pyramid.windows(low, ranges[:, 1].tolist()):
+        part, groups = window.gts, window.groups
+        wanted = _in_region(window, box[..., None, None, part], region[:, :, groups, None, part], margin,
+                            scale[:, groups, None])
+        cell, mask = positions(wanted)
+        prior, mask = pyramid.anchors_at(window.locations(wanted.shape, cell), mask)  # (A, P)
+        gt = lib.broadcast_to(cell[3] + part.start, prior.shape)
+        parts.append(Claims(prior.reshape(-1), gt.reshape(-1), None if mask is None else mask.reshape(-1)))
+    return parts[0] if len(parts) == 1 else Claims(
+        *(None if column[0] is None else lib.concatenate(column) for column in zip(*parts)))
 
 
-def _in_region(window: Window, boxes: Tensor, region: Tuple[Tensor, Tensor, float],
-               scale_range: Tuple[float, float]) -> Tensor:
-    """(g, h, w): which locations of the window lie in the regions and in the scale range; axis by axis."""
-    far, within = [], []
-    for axis, point in enumerate((window.x, window.y)):
-        near_side, far_side, start, end = (
-            t[:, i, None, None] for t, i in ((boxes, axis), (boxes, axis + 2), (region[0], axis), (region[1], axis)))
-        far.append(torch.maximum(point - near_side, far_side - point))
-        within.append(torch.minimum(point - start, end - point) > region[2])
-    return within[0] & within[1] & in_scale_range(*far, scale_range)
-
-
-def gather_claims(parts: Iterable) -> Tuple[Optional[Tensor], Tensor, Tensor]:
-    """Concatenate the claims of all groups: mask (None if all count), prior and gt, (P,) each."""
-    masks, priors, gts = zip(*(part for group in parts for part in group))
-    return None if masks[0] is None else torch.cat(masks), torch.cat(priors), torch.cat(gts)
+def _in_region(window: Window, box: Array, region: Array, margin: float, scale: Array) -> Array:
+    """Which cells (S, h, w, g) of the window lie in the regions and in the scale ranges; columns and rows first."""
+    lib, (low, high) = library(box), scale
+    within = lib.minimum(*side_distances(window.points, region)) > margin  # (2, S, w, g)
+    distance = lib.maximum(*side_distances(window.points, box))
+    column, row = window.cross(within & (distance <= high))
+    wide, tall = window.cross(distance >= low)
+    return column & row & (wide | tall)

@@ -4,14 +4,16 @@ Legend: N priors, G ground truths of the batch, g of them in a chunk, k anchors 
 """
 from typing import Optional, Sequence
 
+import numpy as np
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .atss import check_at_least
+from .arrays import gather, library, on_host, positions, to_array, to_tensor
 from .base import GroundTruths, Match, PyramidAssigner
-from .geometry import box_centers, chunks, inside, positions, precise, smallest
+from .geometry import box_centers, chunks, corners, inside
 from .pyramid import check_boxes
 
 
@@ -43,32 +45,33 @@ class TopKIoUAssigner(PyramidAssigner):
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
               predictions: Optional[InstanceData] = None) -> Match:
         """Rank all priors for every ground truth, some ground truths at a time."""
-        if priors.device.type == 'cpu':  # elsewhere asking would make the host wait
+        if on_host(priors):  # elsewhere asking would make the host wait
             check_boxes(priors)
-        points, centers = box_centers(priors), box_centers(gts.boxes)
-        farthest = self._farthest(points, centers, gts)[gts.image]
+        boxes, image = gts.boxes, to_tensor(gts.image)
+        points, centers = box_centers(corners(priors)).T, box_centers(corners(boxes)).T
+        farthest = self._farthest(points, centers, image, gts.num_images)[image]
         order = torch.arange(len(priors), dtype=points.dtype, device=priors.device)
         index, iou = [], []
         for part in chunks(len(centers), len(priors)):
-            overlaps = self.iou_calculator(gts.boxes[part], priors)  # (g, N)
+            overlaps = self.iou_calculator(boxes[part], priors)  # (g, N)
             distance = torch.cdist(centers[part], points, compute_mode='donot_use_mm_for_euclid_dist')
-            penalty = distance / (1000 * farthest[part, None])
-            best = smallest(penalty - precise(overlaps), order, self.topk, dim=1)
+            rank, overlaps = (to_array(a) for a in (distance / (1000 * farthest[part, None]) - overlaps, overlaps))
+            best = library(rank).smallest(rank.T, to_array(order)[:, None], self.topk)
+            gt = library(best).from_host(np.arange(overlaps.shape[0]), best)
             index.append(best)
-            iou.append(overlaps.gather(1, best))
-        index, iou = torch.cat(index), torch.cat(iou)
+            iou.append(overlaps[gt, best])
+        index, iou = (library(a[0]).concatenate(a, 1) for a in (index, iou))  # (k, G)
         # without overlap there is nothing to be positive for (boxes of no area, boxes outside the image)
-        positive = inside(points[index], gts.boxes[:, None]) & (iou > 0)
-        gt, column, mask = positions(positive)
-        prior, iou = index[gt, column], iou[gt, column]
-        return self.settle(gts.claims(mask, prior, gt, iou, len(priors)), iou, gts.num_images * len(priors))
+        positive = inside(gather(to_array(points.T), index), gts.corners[:, :, None]) & (iou > 0)
+        (row, gt), mask = positions(positive)
+        return Match(index[row, gt], gt, iou[row, gt], mask)
 
     @staticmethod
-    def _farthest(points: Tensor, centers: Tensor, gts: GroundTruths) -> Tensor:
-        """The largest distance between a prior and a ground truth of each image, (B,)."""
+    def _farthest(points: Tensor, centers: Tensor, image: Tensor, num_images: int) -> Tensor:
+        """The largest distance between a prior (N, 2) and a ground truth (G, 2) of each image, (B,)."""
         largest = torch.cat([
             torch.cdist(centers[part], points, compute_mode='donot_use_mm_for_euclid_dist').amax(1)
             for part in chunks(len(centers), len(points))
         ])
-        farthest = largest.new_full((gts.num_images, ), torch.finfo(torch.float32).tiny)
-        return farthest.scatter_reduce_(0, gts.image, largest, 'amax')
+        farthest = largest.new_full((num_images, ), torch.finfo(torch.float32).tiny)
+        return farthest.scatter_reduce_(0, image, largest, 'amax')

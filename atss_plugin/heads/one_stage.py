@@ -244,7 +244,7 @@ class OneStageHead(BaseDenseHead):
         priors = priors.repeat(len(target.gt_inds), 1)[rows]  # (P, 4)
         mask = positive[rows]
         deltas = outputs.deltas.flatten(0, 1)[rows]
-        boxes = target.gt_bboxes[target.gt_rows.flatten()[rows]].to(priors.dtype)
+        boxes = target.boxes_at(rows).to(priors.dtype)
         boxes = torch.where(mask[:, None], boxes, priors)
         weight, divisor, losses = mask.float(), num_pos, {}
         if outputs.centerness is not None:

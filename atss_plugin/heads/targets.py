@@ -30,13 +30,9 @@ def assign_images(assigner: BaseAssigner, priors: Tensor, num_level_priors: List
         for gt, ignore in zip(batch_gt_instances, ignores)
     ]
     gt_inds = torch.stack([r.gt_inds for r in results])
-    boxes = torch.cat([get_box_tensor(gt.bboxes) for gt in batch_gt_instances] + [priors.new_zeros((1, 4))])
-    first, rows = 0, []
-    for gt, inds in zip(batch_gt_instances, gt_inds):
-        rows.append(torch.where(inds > 0, inds - 1 + first, len(boxes) - 1))
-        first += len(gt.bboxes)
+    boxes = torch.cat([get_box_tensor(gt.bboxes) for gt in batch_gt_instances])
     labels, overlaps = (torch.stack([getattr(r, name) for r in results]) for name in ('labels', 'max_overlaps'))
-    return BatchAssignment(gt_inds, labels, overlaps, torch.stack(rows), boxes)
+    return BatchAssignment(gt_inds, labels, overlaps, boxes, [len(gt.bboxes) for gt in batch_gt_instances])
 
 
 def rows_to_visit(positive: Tensor) -> Union[Tensor, slice]:
