@@ -1,6 +1,7 @@
 """Time and memory of two ways to do the same thing, side by side in one process."""
 import statistics
 import time
+import tracemalloc
 from typing import Callable, List, NamedTuple
 
 import torch
@@ -50,8 +51,13 @@ def _time(run: Callable, repeat: int) -> float:
 
 
 def peak_memory(run: Callable) -> int:
-    """Bytes that ``run`` holds at most at a time in tensors of its own, from the profiler's record of allocations."""
+    """Bytes that ``run`` holds at most in tensors and arrays of its own: the peak of what PyTorch allocates, from its
+    profiler, plus the peak of what Python and NumPy do, from tracemalloc, as if both were at the same moment."""
     run()
+    tracemalloc.start()
+    run()
+    _, host = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         run()
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == '[memory]']
@@ -59,4 +65,4 @@ def peak_memory(run: Callable) -> int:
     for event in sorted(events, key=lambda e: e.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
-    return peak
+    return peak + host

@@ -42,7 +42,7 @@ def library(array: Array) -> Union['Host', 'Device']:
 class Host:
     """Operations on NumPy's arrays."""
     minimum, maximum, ceil, where, isfinite = np.minimum, np.maximum, np.ceil, np.where, np.isfinite
-    stack, concatenate, broadcast_to = np.stack, np.concatenate, np.broadcast_to
+    amax, stack, concatenate, broadcast_to = np.amax, np.stack, np.concatenate, np.broadcast_to
 
     @staticmethod
     def precise(x: np.ndarray) -> np.ndarray:
@@ -142,7 +142,7 @@ class Host:
 class Device:
     """The same on PyTorch's tensors, without making the host wait for the device."""
     minimum, maximum, ceil, where, isfinite = torch.minimum, torch.maximum, torch.ceil, torch.where, torch.isfinite
-    stack, concatenate, broadcast_to = torch.stack, torch.cat, torch.broadcast_to
+    amax, stack, concatenate, broadcast_to = torch.amax, torch.stack, torch.cat, torch.broadcast_to
 
     @staticmethod
     def precise(x: Tensor) -> Tensor:

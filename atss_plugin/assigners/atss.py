@@ -146,7 +146,7 @@ class ATSSAssigner(PyramidAssigner):
             eligible &= ~gts.ignored[gts.first_slot + near.index]
         positive = positive & is_inside & eligible
         # positives first, then inside, then by IoU; the others last
-        rank = (iou + 2.0 * is_inside + 4.0 * positive) * eligible - 1.0 * ~eligible
+        rank = (precise(iou) + 2.0 * is_inside + 4.0 * positive) * eligible - 1.0 * ~eligible
         best = lib.smallest(-rank, precise(near.index), self.min_positives)
         row = lib.from_host(np.arange(len(iou))[:, None, None], iou)
         return positive | ((best == row).any(1) & eligible)
@@ -161,7 +161,7 @@ def mean_and_std(values: Array, mask: Optional[Array]) -> Tuple[Array, Array]:
     if mask is None and len(values) > 1:
         return library(values).mean_and_std(values)
     mask = values == values if mask is None else mask
-    count, highest = mask.sum(0), (values * mask).max(0)
+    count, highest = mask.sum(0), library(values).amax(values * mask, 0)
     mean = highest + ((values - highest) * mask).sum(0) / count
     deviation = (values - mean) * mask
     return mean, ((deviation * deviation).sum(0) / (count - 1).clip(1))**0.5

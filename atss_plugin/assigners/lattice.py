@@ -164,7 +164,7 @@ class Lattice:
         index = first + lib.precise(lib.from_host(np.arange(width)[:, None], low))
         points = origin + index * step
         if width > min(min(sheet.shape) for sheet in self.sheets):
-            points[lib.broadcast_to(index >= size, points.shape)] = np.inf
+            points = lib.where(index < size, points, np.inf)
         return points, index * weight + start
 
 

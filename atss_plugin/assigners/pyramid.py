@@ -130,8 +130,8 @@ class Pyramid:
             chosen = []
             for part in chunks(points.shape[1], len(group.points)):
                 squared = (x - points[0, part, None])**2 + (y - points[1, part, None])**2  # (g, n)
-                chosen.append(lib.smallest(squared.T, order[:, None], k))
-            locations.append(lib.concatenate(chosen, 1) + start)
+                chosen.append(lib.smallest(squared.T, order[:, None], k) + start)  # a copy: (k, g) of (n, g)
+            locations.append(lib.concatenate(chosen, 1))
             start += len(group.points)
         return lib.concatenate(locations)
 
