@@ -6,7 +6,7 @@ What the two spell alike (operators, indexing, ``reshape``) the assigners just w
 
 Legend: n elements, C columns, P claims.
 """
-from typing import Optional, Sequence, Tuple, Union
+from typing import Iterator, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class Host:
     """Operations on NumPy's arrays."""
     minimum, maximum, ceil, where, isfinite = np.minimum, np.maximum, np.ceil, np.where, np.isfinite
     amax, stack, concatenate, broadcast_to = np.amax, np.stack, np.concatenate, np.broadcast_to
+    contiguous = np.ascontiguousarray
 
     @staticmethod
     def precise(x: np.ndarray) -> np.ndarray:
@@ -75,9 +76,12 @@ class Host:
         return np.zeros(num, like.dtype)
 
     @staticmethod
-    def tables(num: int, values: Sequence[int], like: np.ndarray) -> np.ndarray:
-        """An int64 table for each value, filled with it: (tables, num).  PyTorch fills them with all threads."""
-        return Device.tables(num, values, torch.empty(0)).numpy()
+    def tables(num: int, values: Sequence[int], like: np.ndarray) -> Iterator[np.ndarray]:
+        """An int64 table (num,) for each value, filled with it; one allocation, and PyTorch fills with all threads."""
+        tables = np.empty((len(values), num), dtype=np.int64)
+        for table, value in zip(tables, values):
+            torch.from_numpy(table).fill_(value)
+            yield table
 
     @staticmethod
     def gather(table: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -121,11 +125,10 @@ class Host:
         return mean, np.sqrt((deviation * deviation).sum(0) / (len(values) - 1))
 
     @staticmethod
-    def highest_at(table: np.ndarray, slot: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Write the highest of the values (P,) that go to each slot into a table; what is then at the slots, (P,)."""
+    def highest_at(table: np.ndarray, slot: np.ndarray, values: np.ndarray) -> None:
+        """Write the highest of the values (P,) that go to each slot into a table."""
         table[slot] = values
         np.maximum.at(table, slot, values)
-        return table[slot]
 
     @staticmethod
     def lowest_at(table: np.ndarray, slot: np.ndarray, values: np.ndarray) -> None:
@@ -143,6 +146,7 @@ class Device:
     """The same on PyTorch's tensors, without making the host wait for the device."""
     minimum, maximum, ceil, where, isfinite = torch.minimum, torch.maximum, torch.ceil, torch.where, torch.isfinite
     amax, stack, concatenate, broadcast_to = torch.amax, torch.stack, torch.cat, torch.broadcast_to
+    contiguous = Tensor.contiguous
 
     @staticmethod
     def precise(x: Tensor) -> Tensor:
@@ -171,11 +175,8 @@ class Device:
         return like.new_zeros(num)
 
     @staticmethod
-    def tables(num: int, values: Sequence[int], like: Tensor) -> Tensor:
-        tables = torch.empty((len(values), num), dtype=torch.long, device=like.device)
-        for table, value in zip(tables, values):
-            table.fill_(value)
-        return tables
+    def tables(num: int, values: Sequence[int], like: Tensor) -> Iterator[Tensor]:
+        return (like.new_full((num, ), value) for value in values)
 
     @staticmethod
     def gather(table: Tensor, index: Tensor) -> Tensor:
@@ -209,8 +210,8 @@ class Device:
         return torch.std_mean(values, dim=0)[::-1]
 
     @staticmethod
-    def highest_at(table: Tensor, slot: Tensor, values: Tensor) -> Tensor:
-        return table.scatter_reduce_(0, slot, values, 'amax', include_self=False)[slot]
+    def highest_at(table: Tensor, slot: Tensor, values: Tensor) -> None:
+        table.scatter_reduce_(0, slot, values, 'amax', include_self=False)
 
     @staticmethod
     def lowest_at(table: Tensor, slot: Tensor, values: Tensor) -> None:

@@ -14,7 +14,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .arrays import Array, gather, library, on_host, to_array, to_tensor
+from .arrays import Array, library, on_host, to_array, to_tensor
 from .geometry import aligned_iou, chunks, corners
 from .pyramid import PyramidCache
 
@@ -27,7 +27,8 @@ class GroundTruths(NamedTuple):
         corners (Array): (2, 2, G) the same, see :func:`corners`.
         image (Array): (G,) the image of each.
         first_slot (Array): (G,) image * N: where its image begins among the priors of all images.
-        written (Array): (2, G) what their positives are told: the label, and the number within the image from 1.
+        labels (Array): (G,).
+        number (Array): (G,) their numbers within the image, from 1.
         counts (list[int]): how many each image has.
         ignored (Array, optional): (B * N,) which priors of each image lie in ignored regions; None if none do.
     """
@@ -35,7 +36,8 @@ class GroundTruths(NamedTuple):
     corners: Array
     image: Array
     first_slot: Array
-    written: Array
+    labels: Array
+    number: Array
     counts: List[int]
     ignored: Optional[Array] = None
 
@@ -43,11 +45,6 @@ class GroundTruths(NamedTuple):
     def num_images(self) -> int:
         """B."""
         return len(self.counts)
-
-    @property
-    def labels(self) -> Array:
-        """(G,)."""
-        return self.written[0]
 
 
 class Match(NamedTuple):
@@ -207,25 +204,27 @@ class PyramidAssigner(BaseAssigner):
         if mask is not None:  # claims that do not count go to one more slot, which is cut off
             slot = lib.where(mask, slot, num_slots)
         overlaps = lib.zeros(num_slots + 1, match.overlap)
-        tables = lib.tables(num_slots + 1, (-1, 0), slot)  # labels and gt_inds, in one block: one allocation
+        labels, gt_inds = lib.tables(num_slots + 1, (-1, 0), slot)
         # of several claims that of highest priority has the prior, of equal ones that of the lowest ground truth
         priority = match.overlap if match.priority is None else match.priority
         highest = overlaps if match.priority is None else lib.zeros(num_slots + 1, priority)
-        best = lib.where(priority == lib.highest_at(highest, slot, priority), slot, num_slots)
-        lib.lowest_at(tables[1], best, match.gt)
-        owner = tables[1][slot]
+        lib.highest_at(highest, slot, priority)
+        best = lib.where(priority == highest[slot], slot, num_slots)
+        lib.lowest_at(gt_inds, best, match.gt)
+        owner = gt_inds[slot]
         if match.priority is not None:
             overlaps[lib.where(owner == match.gt, slot, num_slots)] = match.overlap
         # whoever claims a slot writes there what its owner would
-        tables[:, slot] = gather(gts.written, owner)
+        labels[slot], gt_inds[slot] = gts.labels[owner], gts.number[owner]
         size = gts.num_images, num_priors
-        labels, gt_inds = tables[:, :-1].reshape(2, *size)
+        labels, gt_inds, overlaps = (table[:-1].reshape(size) for table in (labels, gt_inds, overlaps))
         for ignored in (gts.ignored, match.ignored):
             if ignored is not None:
                 gt_inds = lib.where(ignored.reshape(size), -1, gt_inds)
-        overlaps = overlaps[:-1] if match.max_overlaps is None else match.max_overlaps
+        if match.max_overlaps is not None:
+            overlaps = match.max_overlaps.reshape(size)
         return BatchAssignment(
-            *(to_tensor(table) for table in (gt_inds, labels, overlaps.reshape(size))), gts.boxes, gts.counts)
+            *(to_tensor(table) for table in (gt_inds, labels, overlaps)), gts.boxes, gts.counts)
 
     def _in_ignored_regions(self, priors: Tensor, batch: Optional[List[InstanceData]]) -> Optional[Array]:
         """Which priors (B * N,) lie in an ignored region of their image, None if there can be none."""
@@ -283,12 +282,12 @@ def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
             raise ValueError(f'image {i} in the batch has {count} boxes but {labels[i].size(0)} labels')
     boxes = boxes[0] if len(boxes) == 1 else torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
     labels = labels[0] if len(labels) == 1 else torch.cat(labels) if labels else priors.new_zeros(0, dtype=torch.long)
-    box, labels = corners(to_array(boxes)), to_array(labels)
-    image = np.repeat(np.arange(len(counts)), counts)
-    number = np.arange(len(image)) - (np.cumsum(counts) - counts)[image] + 1
-    lib = library(box)
+    box = to_array(boxes)
+    lib, image = library(box), np.repeat(np.arange(len(counts)), np.array(counts, dtype=np.int64))
+    number = np.concatenate([np.arange(1, count + 1) for count in counts]) if counts else image
     image, first_slot, number = (lib.from_host(rows, box) for rows in (image, image * len(priors), number))
-    return GroundTruths(boxes, lib.stack(list(box)), image, first_slot, lib.stack([labels, number]), counts)
+    return GroundTruths(
+        boxes, lib.contiguous(corners(box)), image, first_slot, to_array(labels.long()), number, counts)
 
 
 def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
