@@ -7,7 +7,7 @@ import torch
 from definitions import MAKERS, define
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import instances
+from scenes import instances, make_layout
 from test_lattice import QUICK, boxes_near, layouts
 from torch.testing import assert_close
 
@@ -108,3 +108,15 @@ def test_assigners_on_tensors_equal_those_on_arrays(name, data):
             results.append(assigner.assign_batch(layout.priors, layout.num_level_priors, images, ignored))
     for field in ('gt_inds', 'labels', 'max_overlaps', 'gt_bboxes'):
         assert_close(getattr(results[1], field), getattr(results[0], field), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('box', [[0, 0, 1e30, 1e30], [-3e38, -3e38, 3e38, 3e38], [3e38, 3e38, 3e38, 3e38]], ids=str)
+@pytest.mark.parametrize('name', ['atss', 'ssc', 'center_sampling', 'radius_sampling'])
+def test_enormous_boxes_are_assigned_in_silence(name, box):
+    """NumPy warns where numbers overflow, PyTorch does not."""
+    layout = make_layout()
+    gts = instances([box, [10., 10., 60., 60.]])
+    alone = define(name, layout).assigner.assign_batch(layout.priors, None, [instances([[10., 10., 60., 60.]])])
+    both = define(name, layout).assigner.assign_batch(layout.priors, None, [gts])
+    assert ((alone.gt_inds == 1) <= (both.gt_inds == 2)).all() and (both.gt_inds == 2).any()

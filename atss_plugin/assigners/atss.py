@@ -5,6 +5,7 @@ Legend: N priors, G ground truths, M candidates of a ground truth, k locations a
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -77,6 +78,8 @@ class ATSSAssigner(PyramidAssigner):
         self.alpha = alpha
         self.min_positives = min_positives
 
+    @torch.no_grad()
+    @np.errstate(all='ignore')  # as PyTorch does
     def candidates(self,
                    priors: Tensor,
                    num_level_priors: Optional[Sequence[int]],
@@ -105,13 +108,15 @@ class ATSSAssigner(PyramidAssigner):
                  predictions: Optional[InstanceData]) -> Array:
         """IoU of ground truths with their candidates (M, G), or with ``alpha`` DDOD's cost: (M, G)."""
         if self.alpha is None:
-            return self.pair_overlaps(gather(pyramid.corners, index), gather(pyramid.areas, index), gts.corners[:, :, None])
+            return self.pair_overlaps(
+                gather(pyramid.corners, index), gather(pyramid.areas, index), gts.corners[:, :, None])
         if predictions is None or 'scores' not in predictions or 'bboxes' not in predictions:
             raise ValueError(f'alpha={self.alpha} needs scores and bboxes in pred_instances, which this head does '
                              'not pass; use alpha=None, or a head such as DDODHead')
         boxes = gather(to_array(corners(predictions.bboxes.to(gts.boxes.dtype))), index)
         overlap = self.pair_overlaps(boxes, box_areas(boxes), gts.corners[:, :, None])
-        score = to_array(predictions.scores.to(gts.boxes.dtype).sigmoid())[index, gts.labels]
+        score = predictions.scores[to_tensor(index), to_tensor(gts.labels)]  # half precision is nothing for NumPy
+        score = to_array(score.to(gts.boxes.dtype).sigmoid())
         return score**(1 - self.alpha) * overlap**self.alpha
 
     def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,

@@ -159,6 +159,7 @@ class PyramidAssigner(BaseAssigner):
             len(batch.gt_bboxes), batch.gt_inds[0], batch.max_overlaps[0], labels=batch.labels[0])
 
     @torch.no_grad()
+    @np.errstate(all='ignore')  # as PyTorch does
     def assign_batch(self,
                      priors: Tensor,
                      num_level_priors: Optional[Sequence[int]],
@@ -188,8 +189,7 @@ class PyramidAssigner(BaseAssigner):
                              'give one InstanceData (or None) for each image')
         gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
         if len(priors) and len(gts.boxes):
-            with np.errstate(all='ignore'):  # as in PyTorch
-                match = self.match(priors, num_level_priors, gts, predictions)
+            match = self.match(priors, num_level_priors, gts, predictions)
         else:
             match = Match(gts.image[:0], gts.image[:0], to_array(gts.boxes.new_zeros(0)))
         return self._result(len(priors), gts, match)

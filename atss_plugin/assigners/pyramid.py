@@ -33,9 +33,9 @@ class Nearest(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Locations around some ground truths: columns and rows that cross, or (dense) points that stand for themselves.
+    """Locations around some ground truths: where columns and rows of a lattice cross, or (dense) single points.
 
-    What holds for columns and what holds for rows comes as one tensor (2, S, w, g), first the columns.
+    What holds for columns and what holds for rows comes as one array (2, S, w, g), first the columns.
 
     Attributes:
         gts (slice): which ground truths.
@@ -43,18 +43,19 @@ class Window(NamedTuple):
         points (Array): (2, S, w, g or 1) x of the columns and y of the rows in pixels, precise; infinite where there
             is none.
         index (Array): (2, S, w, g or 1) what column and row add to the index of a location.
-        row_dim (int): the dimension of the cells (S, h, w, g) along which the rows are: 1, or 2 if they do not cross.
+        crossing (bool): whether every column crosses every row; else the first crosses the first only, and so on.
     """
     gts: slice
     groups: slice
     points: Array
     index: Array
-    row_dim: int
+    crossing: bool
 
     def cross(self, values: Array) -> Tuple[Array, Array]:
-        """What holds for columns and for rows (2, S, w, g), such that the two broadcast to the cells (S, h, w, g)."""
+        """What holds for columns and for rows (2, S, w, g), such that the two broadcast to the cells: (S, h, w, g),
+        with h = w, or h = 1 where they do not cross."""
         columns, rows = values
-        return columns[:, None], rows[:, :, None] if self.row_dim == 1 else rows[:, None]
+        return columns[:, None], rows[:, :, None] if self.crossing else rows[:, None]
 
     def locations(self, shape: Sequence[int], cell: Tuple[Array, ...]) -> Array:
         """The indices (P,) of the locations in some cells, given by four indices (P,) into the shape (S, h, w, g)."""
@@ -159,14 +160,14 @@ class Pyramid:
         cells = num_groups * width**2
         if 0 < cells <= self.num_locations:
             for part in chunks(num_gts, cells):
-                yield Window(part, slice(0, num_groups), *self.lattice.window(low[..., part], width), row_dim=1)
+                yield Window(part, slice(0, num_groups), *self.lattice.window(low[..., part], width), crossing=True)
             return
         lib, start = library(low), 0
         for i, group in enumerate(self.groups):
             points, num = to_array(group.points.T)[:, None, :, None], len(group.points)
             index = np.stack([np.arange(start, start + num), np.zeros(num, dtype=np.int64)])[:, None, :, None]
             for part in chunks(num_gts, num):
-                yield Window(part, slice(i, i + 1), points, lib.from_host(index, low), row_dim=2)
+                yield Window(part, slice(i, i + 1), points, lib.from_host(index, low), crossing=False)
             start += num
 
 

@@ -58,7 +58,8 @@ class ScaleRangeAssigner(PyramidAssigner):
         pyramid = self.pyramids.get(priors, num_level_priors, None)
         check_num_ranges('scale_ranges', self.scale_ranges, pyramid)
         prior, gt, mask = self.claims(pyramid, gts)
-        overlap = self.pair_overlaps(gather(pyramid.corners, prior), gather(pyramid.areas, prior), gather(gts.corners, gt))
+        overlap = self.pair_overlaps(
+            gather(pyramid.corners, prior), gather(pyramid.areas, prior), gather(gts.corners, gt))
         # "Of several boxes, the smallest area."
         return Match(prior, gt, overlap, mask, priority=-box_areas(precise(gts.corners))[gt])
 
