@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument('--coco', help='COCO annotation file: adds a batch of its images')
     parser.add_argument('--crowd', help='COCO annotation file: adds its most crowded image')
     parser.add_argument('--only', default='', help='run the cases whose name contains this')
-    parser.add_argument('--seconds', type=float, default=4.0, help='time for each case (default: 4)')
+    parser.add_argument('--seconds', type=float, default=4.0, help='most time for a case (default: 4)')
     parser.add_argument('--threads', type=int, default=2, help='threads of PyTorch (default: 2)')
     parser.add_argument('--json', help='also write the figures to this file')
     args = parser.parse_args()

@@ -1,4 +1,5 @@
 """What runs on NumPy's arrays on the host runs on tensors elsewhere, with the same result."""
+import tracemalloc
 from contextlib import contextmanager
 
 import numpy as np
@@ -7,11 +8,14 @@ import torch
 from definitions import MAKERS, define
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import instances, make_layout
+from mmdet.models.task_modules.prior_generators import anchor_inside_flags
+from mmengine.structures import InstanceData
+from scenes import instances, make_layout, random_boxes
 from test_lattice import QUICK, boxes_near, layouts
 from torch.testing import assert_close
 
-from atss_plugin.assigners import arrays, base, iou, topk_iou
+from atss_plugin.assigners import (
+    ATSSAssigner, SpatialScaleAssigner, TopKIoUAssigner, arrays, base, geometry, iou, topk_iou)
 from atss_plugin.assigners.arrays import Device, Host
 from atss_plugin.assigners.atss import mean_and_std
 
@@ -41,7 +45,8 @@ def test_smallest_in_the_order_given(dtype, data):
     order = np.array(data.draw(st.permutations(range(values.size))), dtype=float).reshape(values.shape)
     k = data.draw(st.integers(1, 10))
     expected = np.sort(np.lexsort((order, values), axis=0)[:k], axis=0)
-    found = Host.smallest(values, order, k), Device.smallest(torch.from_numpy(values), torch.from_numpy(order), k).numpy()
+    found = [Host.smallest(values, order, k),
+             Device.smallest(torch.from_numpy(values), torch.from_numpy(order), k).numpy()]
     # where fewer than k are finite, which of the others come along does not matter
     finite = np.isfinite(np.sort(values, axis=0)[:k][-1])
     for index in found:
@@ -62,9 +67,9 @@ def test_take():
 @QUICK
 @given(st.data())
 def test_highest_and_lowest_at(data):
-    num = data.draw(st.integers(1, 12))
-    slot = np.array(data.draw(st.lists(st.integers(0, 4), min_size=num, max_size=num)))
-    values = np.array(data.draw(st.lists(FEW, min_size=num, max_size=num)))
+    num = data.draw(st.integers(0, 12))
+    slot = np.array(data.draw(st.lists(st.integers(0, 4), min_size=num, max_size=num)), dtype=int)
+    values = np.array(data.draw(st.lists(FEW, min_size=num, max_size=num)), dtype=float)
     table = np.full(6, 9.0)
     highest, lowest = table.copy(), table.copy()
     Host.highest_at(highest, slot, values)
@@ -81,38 +86,105 @@ def test_highest_and_lowest_at(data):
 
 @QUICK
 @given(st.data())
-def test_mean_and_std(data):
+@pytest.mark.parametrize('masked', [False, True])
+def test_mean_and_std(masked, data):
     values = columns(data, 'float64')[:, 0]
-    mask = np.ones_like(values, dtype=bool)
-    for array, all_of_it in ((values, mask), (torch.from_numpy(values), torch.from_numpy(mask))):
-        for given_mask in (None, all_of_it):
-            mean, std = (np.asarray(a) for a in mean_and_std(array, given_mask))
-            assert np.allclose(mean, values.mean(0), rtol=0, atol=1e-15)
-            assert np.allclose(std, values.std(0, ddof=1) if len(values) > 1 else 0, rtol=0, atol=1e-15)
-            equal = (values == values[0]).all(0)
-            assert (mean[equal] == values[0][equal]).all() and (std[equal] == 0).all()
+    flags = data.draw(st.lists(st.booleans(), min_size=values.size, max_size=values.size))
+    mask = np.array(flags).reshape(values.shape) if masked else np.ones_like(values, dtype=bool)
+    mask[0] = True
+    for array, given_mask in ((values, mask), (torch.from_numpy(values), torch.from_numpy(mask))):
+        mean, std = (np.asarray(a) for a in mean_and_std(array, given_mask if masked else None))
+        for column, flag, m, s in zip(values.T, mask.T, mean, std):
+            mine = column[flag]
+            assert abs(m - mine.mean()) < 1e-15 and abs(s - (mine.std(ddof=1) if len(mine) > 1 else 0)) < 1e-15
+            if (mine == mine[0]).all():
+                assert m == mine[0] and s == 0
+
+
+def priors_of(data, layout):
+    """The layout's priors and levels; or what mmdet's allowed_border leaves; or in another order, which no lattice is."""
+    kind = data.draw(st.sampled_from(['whole', 'cropped', 'shuffled']))
+    priors, levels = layout.priors, list(layout.num_level_priors)
+    if kind == 'cropped':
+        width, height = np.ceil(layout.points.max(0)).astype(int).tolist()
+        border = data.draw(st.sampled_from([8, 32, 64]))
+        kept = anchor_inside_flags(priors, torch.ones(len(priors), dtype=torch.bool), (height, width), border)
+        levels = [int(part.sum()) for part in kept.split(levels)]
+        if min(levels) > 0:
+            return priors[kept], levels
+    if kind == 'shuffled':
+        generator = torch.Generator().manual_seed(0)
+        return torch.cat([p[torch.randperm(len(p), generator=generator)] for p in priors.split(levels)]), levels
+    return layout.priors, list(layout.num_level_priors)
 
 
 @QUICK
 @given(st.data())
-@pytest.mark.parametrize('name', list(MAKERS))
+@pytest.mark.parametrize('name', [*MAKERS, 'min_positives', 'alpha'])
 def test_assigners_on_tensors_equal_those_on_arrays(name, data):
     layout = data.draw(layouts())
-    num = data.draw(st.integers(1, 3))
-    images, ignored = ([instances(data.draw(boxes_near(layout, most)), dtype=layout.priors.dtype) for _ in range(num)]
-                       for most in (6, 1))
+    priors, levels = priors_of(data, layout)
+    images, ignored = (
+        [instances(data.draw(boxes_near(layout, most)), dtype=priors.dtype) for _ in range(num)] + [instances([])]
+        for num in [data.draw(st.integers(1, 3))] for most in (6, 1))
+    generator = torch.Generator().manual_seed(0)
+    predictions = InstanceData(scores=torch.randn(len(priors), 80, generator=generator),
+                               bboxes=priors + 4 * torch.randn(len(priors), 4, generator=generator))
     results = []
     for on_host in (True, False):
         with everything(on_host):
-            assigner = define(name, layout, iof_thr=0.5).assigner
-            results.append(assigner.assign_batch(layout.priors, layout.num_level_priors, images, ignored))
-    for field in ('gt_inds', 'labels', 'max_overlaps', 'gt_bboxes'):
-        assert_close(getattr(results[1], field), getattr(results[0], field), rtol=0, atol=0)
+            assigner = ATSSAssigner(min_positives=2) if name == 'min_positives' else ATSSAssigner(alpha=0.8) \
+                if name == 'alpha' else define(name, layout, iof_thr=0.5).assigner
+            results.append(assigner.assign_batch(priors, levels, images, ignored, predictions))
+    assert_close(results[1].gt_inds, results[0].gt_inds, rtol=0, atol=0)
+    assert_close(results[1].labels, results[0].labels, rtol=0, atol=0)
+    powers = dict(rtol=1e-5, atol=1e-6) if name == 'alpha' else dict(rtol=0, atol=0)  # NumPy's pow rounds differently
+    assert_close(results[1].max_overlaps, results[0].max_overlaps, **powers)
+
+
+@pytest.mark.parametrize('name', list(MAKERS))
+def test_on_an_accelerator_a_box_that_is_not_finite_is_left_out(name):
+    """Where asking for it would make the host wait; on the host it is refused."""
+    layout = make_layout()
+    good = [[10., 10., 60., 60.], [40., 30., 150., 140.], [5., 60., 30., 90.]]
+    for bad in (float('nan'), float('inf')):
+        with everything(on_host=False):
+            found, expected = (
+                define(name, layout).assigner.assign_batch(layout.priors, None, [instances(boxes)])
+                for boxes in (good[:1] + [[bad, 0., 50., 50.]] + good[1:], good))
+        number = torch.tensor([0, 1, 3, 4])
+        assert_close(found.gt_inds, number[expected.gt_inds.clamp(min=0)].where(expected.gt_inds >= 0, expected.gt_inds),
+                     rtol=0, atol=0)
+
+
+def test_what_a_caller_gets_is_its_own():
+    layout, assigner = make_layout(), ATSSAssigner()
+    boxes = torch.tensor([[10., 10., 60., 60.]], requires_grad=True)
+    batch = assigner.assign_batch(layout.priors, None, [InstanceData(bboxes=boxes, labels=torch.tensor([3]))])
+    assert not batch.gt_bboxes.requires_grad and not batch.boxes_at(slice(None)).requires_grad
+    first = assigner.candidates(layout.priors, None, boxes)
+    expected = [field.clone() for field in first]
+    for field in first:
+        field.zero_()
+    for field, value in zip(assigner.candidates(layout.priors, None, boxes), expected):
+        assert_close(field, value, rtol=0, atol=0)
+
+
+def test_candidates_take_what_assign_takes():
+    layout = make_layout()
+    none = torch.zeros((0, 4))
+    for levels in (layout.num_level_priors, [len(layout.priors)]):
+        order = torch.arange(len(layout.priors)) if len(levels) > 1 else torch.randperm(len(layout.priors))
+        assert ATSSAssigner().candidates(layout.priors[order], levels, none).index.shape[0] == 0
+    half = ATSSAssigner().candidates(layout.priors.bfloat16(), layout.num_level_priors, torch.tensor([[8., 8., 64., 64.]]))
+    assert half.iou.dtype == torch.float32
+    batch = ATSSAssigner().assign_batch(layout.priors, None, [])
+    assert batch.gt_inds.shape == (0, len(layout.priors)) and batch.boxes_at(slice(None)).shape == (0, 4)
 
 
 @pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('box', [[0, 0, 1e30, 1e30], [-3e38, -3e38, 3e38, 3e38], [3e38, 3e38, 3e38, 3e38]], ids=str)
-@pytest.mark.parametrize('name', ['atss', 'ssc', 'center_sampling', 'radius_sampling'])
+@pytest.mark.parametrize('name', ['atss', 'ssc', 'center_sampling', 'radius_sampling', 'iou', 'topk_iou'])
 def test_enormous_boxes_are_assigned_in_silence(name, box):
     """NumPy warns where numbers overflow, PyTorch does not."""
     layout = make_layout()
@@ -120,3 +192,19 @@ def test_enormous_boxes_are_assigned_in_silence(name, box):
     alone = define(name, layout).assigner.assign_batch(layout.priors, None, [instances([[10., 10., 60., 60.]])])
     both = define(name, layout).assigner.assign_batch(layout.priors, None, [gts])
     assert ((alone.gt_inds == 1) <= (both.gt_inds == 2)).all() and (both.gt_inds == 2).any()
+
+
+@pytest.mark.parametrize('assigner', [ATSSAssigner(), TopKIoUAssigner(), SpatialScaleAssigner(scale_ranges=[(-1, 1e9)])],
+                         ids=lambda a: type(a).__name__)
+def test_memory_does_not_grow_with_priors_times_ground_truths(assigner, monkeypatch):
+    """Priors that are no lattice: what is kept of a chunk is k rows, and not the array they were chosen from."""
+    monkeypatch.setattr(geometry, 'DENSE_BUDGET', 1 << 15)
+    priors = random_boxes(4000, seed=0)
+    gts = instances(random_boxes(400, seed=1))
+    for gt in gts.bboxes:
+        gt[2:] = gt[:2] + 4
+    tracemalloc.start()
+    assigner.assign_batch(priors, [len(priors)], [gts])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.5 * 8 * len(priors) * len(gts.bboxes)

@@ -66,9 +66,9 @@ class Host:
         return x
 
     @staticmethod
-    def finite(x: np.ndarray) -> np.ndarray:
-        """Without NaN, which on the host was refused before."""
-        return x
+    def arange(num: int, like: np.ndarray) -> np.ndarray:
+        """0 to num - 1, int64."""
+        return np.arange(num)
 
     @staticmethod
     def zeros(num: int, like: np.ndarray) -> np.ndarray:
@@ -95,17 +95,17 @@ class Host:
 
     @staticmethod
     def smallest(values: np.ndarray, order: np.ndarray, k: int) -> np.ndarray:
-        """Where the k smallest values of every column of (n, ...) are, ties to the smaller ``order`` >= 0: (min(k, n),
-        ...)."""
+        """Where the k smallest values of every column of (n, ...) are, ties to the smaller ``order`` >= 0, in any order:
+        (min(k, n), ...)."""
         if k >= len(values):
             return Host.broadcast_to(np.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1)), values.shape)
         index = np.argpartition(values, (k - 1, k), axis=0)
         last, first_left_out = Host.take(values, index[k - 1:k + 1])
         if (last < first_left_out).all():
-            return index[:k]
+            return index[:k].copy()  # not a part of the n that keeps them all
         with np.errstate(invalid='ignore'):
             rank = Host.precise(values - last) * 1e300 + order  # see Device.smallest
-        return np.argpartition(rank, k - 1, axis=0)[:k]
+        return np.argpartition(rank, k - 1, axis=0)[:k].copy()
 
     @staticmethod
     def take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -163,12 +163,13 @@ class Device:
 
     @staticmethod
     def from_host(x: np.ndarray, like: Tensor) -> Tensor:
+        if x.dtype == np.float64 and like.device.type == 'mps':
+            x = x.astype(np.float32)
         return torch.from_numpy(x).to(like.device, non_blocking=True)
 
     @staticmethod
-    def finite(x: Tensor) -> Tensor:
-        """Boxes on an accelerator have not been looked at; one that is NaN finds some anchors, and none is positive."""
-        return x.nan_to_num()
+    def arange(num: int, like: Tensor) -> Tensor:
+        return torch.arange(num, device=like.device)
 
     @staticmethod
     def zeros(num: int, like: Tensor) -> Tensor:
@@ -197,7 +198,8 @@ class Device:
         is in, of the equal ones those of smallest order."""
         k = min(k, values.size(0))
         last = values.topk(k, dim=0, largest=False).values.amax(0)
-        # far below 0, far above any order, or the order (nan, which counts as largest, where infinity is the k-th)
+        # values below the k-th rank far below 0, those equal to it by their order, those above far above any order; where
+        # the k-th is infinite, inf - inf is nan, which counts as largest
         rank = (values - last) * (1e300 if values.dtype == torch.float64 else 1e30) + order
         return rank.topk(k, dim=0, largest=False, sorted=False).indices
 
@@ -231,8 +233,6 @@ def precise(x: Array) -> Array:
 def positions(mask: Array) -> Tuple[Tuple[Array, ...], Optional[Array]]:
     """Where a mask is true: indices along every dimension (P,), and a mask of those that count; None if all do."""
     return library(mask).positions(mask)
-
-
 
 
 def gather(table: Array, index: Array) -> Array:

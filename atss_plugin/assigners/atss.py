@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..registry import TASK_UTILS
 from .arrays import Array, gather, library, positions, precise, to_array, to_tensor
-from .base import GroundTruths, Match, PyramidAssigner, collect
+from .base import GroundTruths, Match, PyramidAssigner, checked_priors, collect
 from .geometry import box_areas, box_centers, corners, inside
 from .pyramid import Nearest, Pyramid
 
@@ -79,7 +79,6 @@ class ATSSAssigner(PyramidAssigner):
         self.min_positives = min_positives
 
     @torch.no_grad()
-    @np.errstate(all='ignore')  # as PyTorch does
     def candidates(self,
                    priors: Tensor,
                    num_level_priors: Optional[Sequence[int]],
@@ -87,12 +86,16 @@ class ATSSAssigner(PyramidAssigner):
                    gt_labels: Optional[Tensor] = None,
                    predictions: Optional[InstanceData] = None) -> Candidates:
         """The candidates of ground truths (G, 4) among priors (N, 4), and their IoU threshold."""
-        gts = collect([InstanceData(bboxes=gt_bboxes) if gt_labels is None else
-                       InstanceData(bboxes=gt_bboxes, labels=gt_labels)], priors)
-        pyramid = self.pyramids.get(priors, num_level_priors, self.anchors_per_location)
-        near, iou, mean, std = self._candidates(pyramid, gts, predictions)
+        gts = InstanceData(bboxes=gt_bboxes) if gt_labels is None else \
+            InstanceData(bboxes=gt_bboxes, labels=gt_labels)
+        priors = checked_priors(priors)
+        with np.errstate(all='ignore'):
+            pyramid = self.pyramids.get(priors, num_level_priors, self.anchors_per_location)
+            near, iou, mean, std = self._candidates(pyramid, collect([gts], priors), predictions)
         mask = near.index >= 0 if near.mask is None else near.mask
-        return Candidates(*(to_tensor(a) for a in (near.index.T, mask.T, iou.T, near.level, mean, std, mean + std)))
+        index, mask, iou, level, *statistics = (
+            to_tensor(a) for a in (near.index.T, mask.T, iou.T, near.level, mean, std, mean + std))
+        return Candidates(index, mask, iou, level.clone(), *statistics)
 
     def _candidates(self, pyramid: Pyramid, gts: GroundTruths,
                     predictions: Optional[InstanceData]) -> Tuple[Nearest, Array, Array, Array]:
@@ -153,7 +156,7 @@ class ATSSAssigner(PyramidAssigner):
         # positives first, then inside, then by IoU; the others last
         rank = (precise(iou) + 2.0 * is_inside + 4.0 * positive) * eligible - 1.0 * ~eligible
         best = lib.smallest(-rank, precise(near.index), self.min_positives)
-        row = lib.from_host(np.arange(len(iou))[:, None, None], iou)
+        row = lib.arange(len(iou), iou)[:, None, None]
         return positive | ((best == row).any(1) & eligible)
 
 
@@ -163,9 +166,8 @@ def mean_and_std(values: Array, mask: Optional[Array]) -> Tuple[Array, Array]:
     The deviation is that of a sample, n - 1 (RECIPE); a single value has none: its threshold is itself.  The mean of
     equal values is that value, exactly, so that all of them reach it.
     """
-    if mask is None and len(values) > 1:
-        return library(values).mean_and_std(values)
-    mask = values == values if mask is None else mask
+    if mask is None:
+        return library(values).mean_and_std(values) if len(values) > 1 else (values[0], 0 * values[0])
     count, highest = mask.sum(0), library(values).amax(values * mask, 0)
     mean = highest + ((values - highest) * mask).sum(0) / count
     deviation = (values - mean) * mask

@@ -88,7 +88,7 @@ class BatchAssignment(NamedTuple):
 
     def boxes_at(self, slots: Union[Tensor, slice]) -> Tensor:
         """The ground truths (P, 4) that some of the B * N priors of all images are positive for, zeros for others."""
-        counts = torch.tensor(self.counts)
+        counts = torch.tensor(self.counts, dtype=torch.long)
         first = (counts.cumsum(0) - counts)[:, None].to(self.gt_inds.device, non_blocking=True)
         rows = torch.where(self.gt_inds > 0, self.gt_inds - 1 + first, -1).flatten()[slots]
         return torch.cat([self.gt_bboxes, self.gt_bboxes.new_zeros((1, 4))])[rows]
@@ -159,7 +159,6 @@ class PyramidAssigner(BaseAssigner):
             len(batch.gt_bboxes), batch.gt_inds[0], batch.max_overlaps[0], labels=batch.labels[0])
 
     @torch.no_grad()
-    @np.errstate(all='ignore')  # as PyTorch does
     def assign_batch(self,
                      priors: Tensor,
                      num_level_priors: Optional[Sequence[int]],
@@ -179,20 +178,18 @@ class PyramidAssigner(BaseAssigner):
         Raises:
             ValueError: as ``assign``; ground truths are named by image and number.
         """
-        if priors.dim() != 2 or priors.size(1) < 4:
-            raise ValueError(f'priors must be (N, 4) boxes xyxy, not of shape {tuple(priors.shape)}')
-        if priors.size(1) > 4 or not priors.is_contiguous() or priors.element_size() < 4:
-            priors = at_least_float32(priors[:, :4]).contiguous()
-        gts = collect(batch_gt_instances, priors)
-        if batch_gt_instances_ignore is not None and len(batch_gt_instances_ignore) != gts.num_images:
-            raise ValueError(f'{len(batch_gt_instances_ignore)} entries of ignored regions for {gts.num_images} images: '
-                             'give one InstanceData (or None) for each image')
-        gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
-        if len(priors) and len(gts.boxes):
-            match = self.match(priors, num_level_priors, gts, predictions)
-        else:
-            match = Match(gts.image[:0], gts.image[:0], to_array(gts.boxes.new_zeros(0)))
-        return self._result(len(priors), gts, match)
+        priors = checked_priors(priors)
+        if batch_gt_instances_ignore is not None and len(batch_gt_instances_ignore) != len(batch_gt_instances):
+            raise ValueError(f'{len(batch_gt_instances_ignore)} entries of ignored regions for '
+                             f'{len(batch_gt_instances)} images: give one InstanceData (or None) for each image')
+        with np.errstate(all='ignore'):  # PyTorch does not warn of overflows
+            gts = collect(batch_gt_instances, priors)
+            gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
+            if len(priors) and len(gts.boxes):
+                match = self.match(priors, num_level_priors, gts, predictions)
+            else:
+                match = Match(gts.image[:0], gts.image[:0], to_array(gts.boxes.new_zeros(0)))
+            return self._result(len(priors), gts, match)
 
     @staticmethod
     def _result(num_priors: int, gts: GroundTruths, match: Match) -> BatchAssignment:
@@ -271,6 +268,15 @@ def at_least_float32(boxes: Tensor) -> Tensor:
     return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()
 
 
+def checked_priors(priors: Tensor) -> Tensor:
+    """The first four columns of the priors (N, 4 or more), at least float32, contiguous; a ValueError for others."""
+    if priors.dim() != 2 or priors.size(1) < 4:
+        raise ValueError(f'priors must be (N, 4) boxes xyxy, not of shape {tuple(priors.shape)}')
+    if priors.size(1) > 4 or not priors.is_contiguous() or priors.element_size() < 4:
+        priors = at_least_float32(priors[:, :4]).contiguous()
+    return priors
+
+
 def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
     """The ground truths of all images, checked."""
     boxes = checked_boxes('ground truth', batch)
@@ -280,7 +286,9 @@ def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
             labels[i] = torch.zeros(count, dtype=torch.long, device=priors.device)
         elif labels[i].size(0) != count:
             raise ValueError(f'image {i} in the batch has {count} boxes but {labels[i].size(0)} labels')
-    boxes = boxes[0] if len(boxes) == 1 else torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
+    boxes = boxes[0].detach() if len(boxes) == 1 else torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
+    if not on_host(boxes):  # where they were not asked to be finite; a box without area has no positive
+        boxes = boxes.masked_fill(~boxes.isfinite().all(1, keepdim=True), 0)
     labels = labels[0] if len(labels) == 1 else torch.cat(labels) if labels else priors.new_zeros(0, dtype=torch.long)
     box = to_array(boxes)
     lib, image = library(box), np.repeat(np.arange(len(counts)), np.array(counts, dtype=np.int64))
@@ -305,6 +313,6 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
     if boxes and on_host(boxes[0]) and not isfinite(to_array(torch.cat(boxes)).sum()):
         for i, box in enumerate(boxes):  # or only the sum is infinite
             for bad in (~box.isfinite()).any(1).nonzero().flatten().tolist():
-                raise ValueError(f'{what} {bad} of image {i} in the batch is not finite: {box[bad].tolist()}; repair or '
-                                 'filter the annotation')
+                raise ValueError(f'{what} {bad} of image {i} in the batch is not finite: {box[bad].tolist()}; '
+                                 'repair or filter the annotation')
     return boxes

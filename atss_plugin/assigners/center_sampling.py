@@ -15,7 +15,6 @@ from .pyramid import Pyramid
 from .spatial_scale import SCALE_RANGES, Claims, ScaleRangeAssigner, check_num_ranges, claims_in_region
 
 
-
 @TASK_UTILS.register_module()
 class CenterSamplingAssigner(ScaleRangeAssigner):
     """SSC restricted to anchor points near the centre of the box ("FCOS + Center sampling" of Table 3).

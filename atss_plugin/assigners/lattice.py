@@ -73,7 +73,7 @@ class Lattice:
 
     Args:
         sheets (list[Sheet]): the sheets, in the order of their locations.
-        like (Array): where they will be asked, and in which precision.
+        like (Array): any array from where they will be asked.
     """
 
     def __init__(self, sheets: List[Sheet], like: Array) -> None:
@@ -105,7 +105,7 @@ class Lattice:
             fewer), None if all do.  Equal distances go to the lower location.
         """
         lib, search = library(points), self._search(k)
-        ranked = self._ranked(lib.finite(points), search)
+        ranked = self._ranked(points, search)
         # what columns and rows contribute, added up in the cells of the staircase: (T, S, G)
         location, squared = (part[0][search.columns] + part[1][search.rows] for part in ranked)
         chosen = lib.smallest(squared, location, k)
@@ -159,9 +159,9 @@ class Lattice:
         lib = library(low)
         origin, step, size, weight, start = (  # (2, S, 1, 1)
             t.swapaxes(1, 2) for t in (self.origin, self.step, self.size, self.weight, self.start))
-        first = lib.maximum(lib.ceil((lib.finite(low)[:, :, None] - origin) / step), self.zero)
+        first = lib.maximum(lib.ceil((low[:, :, None] - origin) / step), self.zero)
         first = lib.minimum(first, lib.maximum(size - width, self.zero))
-        index = first + lib.precise(lib.from_host(np.arange(width)[:, None], low))
+        index = first + lib.precise(lib.arange(width, low))[:, None]
         points = origin + index * step
         if width > min(min(sheet.shape) for sheet in self.sheets):
             points = lib.where(index < size, points, np.inf)

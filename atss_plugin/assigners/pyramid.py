@@ -127,11 +127,11 @@ class Pyramid:
         lib, locations, start = library(points), [], 0
         for group in self.groups:
             x, y = to_array(group.points.T)[:, None]  # (1, n)
-            order = lib.precise(lib.from_host(np.arange(len(group.points)), points))
+            order = lib.precise(lib.arange(len(group.points), points))
             chosen = []
-            for part in chunks(points.shape[1], len(group.points)):
+            for part in chunks(max(points.shape[1], 1), len(group.points)):
                 squared = (x - points[0, part, None])**2 + (y - points[1, part, None])**2  # (g, n)
-                chosen.append(lib.smallest(squared.T, order[:, None], k) + start)  # a copy: (k, g) of (n, g)
+                chosen.append(lib.smallest(squared.T, order[:, None], k) + start)
             locations.append(lib.concatenate(chosen, 1))
             start += len(group.points)
         return lib.concatenate(locations)
@@ -165,15 +165,16 @@ class Pyramid:
         lib, start = library(low), 0
         for i, group in enumerate(self.groups):
             points, num = to_array(group.points.T)[:, None, :, None], len(group.points)
-            index = np.stack([np.arange(start, start + num), np.zeros(num, dtype=np.int64)])[:, None, :, None]
+            index = lib.arange(num, low) + start
+            index = lib.stack([index, 0 * index])[:, None, :, None]
             for part in chunks(num_gts, num):
-                yield Window(part, slice(i, i + 1), points, lib.from_host(index, low), crossing=False)
+                yield Window(part, slice(i, i + 1), points, index, crossing=False)
             start += num
 
 
 def join(array: Array) -> Array:
     """An array (m, n, ...) with its first two dimensions as one."""
-    return array.reshape(-1, *array.shape[2:])
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
 def check_boxes(priors: Tensor) -> None:

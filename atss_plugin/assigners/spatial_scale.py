@@ -1,6 +1,7 @@
 """The spatial and scale constraint (SSC): FCOS's definition of positives.
 
-Legend: N priors, G ground truths, g of them in a window, L levels, S groups of locations, A anchors a location, P claims.
+Legend: N priors, G ground truths, g of them in a window, L levels, S groups of locations, A anchors a location, P
+claims.
 """
 from abc import abstractmethod
 from typing import List, NamedTuple, Optional, Sequence, Tuple

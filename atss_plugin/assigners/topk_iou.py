@@ -4,14 +4,13 @@ Legend: N priors, G ground truths of the batch, g of them in a chunk, k anchors 
 """
 from typing import Optional, Sequence
 
-import numpy as np
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..registry import TASK_UTILS
-from .atss import check_at_least
 from .arrays import gather, library, on_host, positions, to_array, to_tensor
+from .atss import check_at_least
 from .base import GroundTruths, Match, PyramidAssigner
 from .geometry import box_centers, chunks, corners, inside
 from .pyramid import check_boxes
@@ -21,8 +20,7 @@ from .pyramid import check_boxes
 class TopKIoUAssigner(PyramidAssigner):
     """Positives are the k anchors of highest IoU with an object, over all levels, whose centre is inside it.
 
-    Among equal IoUs the nearer anchor is preferred: the order is by IoU - d / (1000 d_max), with d the distance
-        between
+    Among equal IoUs the nearer anchor is preferred: the order is by IoU - d / (1000 d_max), with d the distance between
     the centres and d_max the largest such distance in the image.  An anchor claimed twice goes to the highest IoU.
 
     Args:
@@ -57,7 +55,7 @@ class TopKIoUAssigner(PyramidAssigner):
             distance = torch.cdist(centers[part], points, compute_mode='donot_use_mm_for_euclid_dist')
             rank, overlaps = (to_array(a) for a in (distance / (1000 * farthest[part, None]) - overlaps, overlaps))
             best = library(rank).smallest(rank.T, to_array(order)[:, None], self.topk)
-            gt = library(best).from_host(np.arange(overlaps.shape[0]), best)
+            gt = library(best).arange(len(overlaps), best)
             index.append(best)
             iou.append(overlaps[gt, best])
         index, iou = (library(a[0]).concatenate(a, 1) for a in (index, iou))  # (k, G)
