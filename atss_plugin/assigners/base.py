@@ -88,9 +88,12 @@ class BatchAssignment(NamedTuple):
 
     def boxes_at(self, slots: Union[Tensor, slice]) -> Tensor:
         """The ground truths (P, 4) that some of the B * N priors of all images are positive for, zeros for others."""
+        device, num_priors = self.gt_inds.device, self.gt_inds.size(1)
+        slots = torch.arange(self.gt_inds.numel(), device=device)[slots]
         counts = torch.tensor(self.counts, dtype=torch.long)
-        first = (counts.cumsum(0) - counts)[:, None].to(self.gt_inds.device, non_blocking=True)
-        rows = torch.where(self.gt_inds > 0, self.gt_inds - 1 + first, -1).flatten()[slots]
+        first = (counts.cumsum(0) - counts).to(device, non_blocking=True)[slots // max(num_priors, 1)]
+        number = self.gt_inds.flatten()[slots]
+        rows = torch.where(number > 0, number - 1 + first, -1)
         return torch.cat([self.gt_bboxes, self.gt_bboxes.new_zeros((1, 4))])[rows]
 
 
