@@ -289,16 +289,20 @@ def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
             labels[i] = torch.zeros(count, dtype=torch.long, device=priors.device)
         elif labels[i].size(0) != count:
             raise ValueError(f'image {i} in the batch has {count} boxes but {labels[i].size(0)} labels')
-    boxes = boxes[0].detach() if len(boxes) == 1 else torch.cat(boxes) if boxes else priors.new_zeros((0, 4))
+    boxes, labels = joined(boxes, priors.new_zeros((0, 4))).detach(), joined(labels, priors.new_zeros(0)).long()
     if not on_host(boxes):  # where they were not asked to be finite; a box without area has no positive
         boxes = boxes.masked_fill(~boxes.isfinite().all(1, keepdim=True), 0)
-    labels = labels[0] if len(labels) == 1 else torch.cat(labels) if labels else priors.new_zeros(0, dtype=torch.long)
     box = to_array(boxes)
     lib, image = library(box), np.repeat(np.arange(len(counts)), np.array(counts, dtype=np.int64))
-    number = np.concatenate([np.arange(1, count + 1) for count in counts]) if counts else image
+    number = np.arange(1, len(image) + 1) - (np.cumsum(counts, dtype=np.int64) - counts)[image]
     image, first_slot, number = (lib.from_host(rows, box) for rows in (image, image * len(priors), number))
     return GroundTruths(
-        boxes, lib.contiguous(corners(box)), image, first_slot, to_array(labels.long()), number, counts)
+        boxes, lib.contiguous(corners(box)), image, first_slot, to_array(labels), number, counts)
+
+
+def joined(parts: List[Tensor], none: Optional[Tensor] = None) -> Tensor:
+    """The tensors of all images as one; ``none`` if there is no image."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else none
 
 
 def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
@@ -313,7 +317,7 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
         if box.dim() != 2 or box.size(1) != 4:
             raise ValueError(f'{what}s of image {i} in the batch must be (G, 4) boxes xyxy, not of shape '
                              f'{tuple(box.shape)}')
-    if boxes and on_host(boxes[0]) and not isfinite(to_array(torch.cat(boxes)).sum()):
+    if boxes and on_host(boxes[0]) and not isfinite(to_array(joined(boxes)).sum()):
         for i, box in enumerate(boxes):  # or only the sum is infinite
             for bad in (~box.isfinite()).any(1).nonzero().flatten().tolist():
                 raise ValueError(f'{what} {bad} of image {i} in the batch is not finite: {box[bad].tolist()}; '
