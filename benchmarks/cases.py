@@ -1,5 +1,6 @@
 """The cases: ours and mmdet's, each checked to agree before it is timed."""
-from typing import Callable, Iterator, List, NamedTuple, Optional
+from functools import partial
+from typing import Callable, List, NamedTuple, Optional
 
 import torch
 from mmdet.models.dense_heads import ATSSHead, FCOSHead
@@ -32,26 +33,18 @@ class Case(NamedTuple):
     goal: Optional[float] = None
 
 
-def all_cases(coco: Optional[str] = None, crowd: Optional[str] = None) -> Iterator[Case]:
-    """The cases on random boxes, and those on the boxes of COCO files that are given."""
-    for num, goal in ((7, 15), (100, 60), (500, 150), (1000, 250)):
-        yield atss_single(num, goal)
-    yield atss_batch([random_boxes(7, seed) for seed in range(16)], IMAGE, 'ATSS, 16 images x 7 boxes', 80)
-    yield atss_nine_anchors()
-    for num, goal in ((7, 8), (100, 40), (500, 100)):
-        yield atss_in_mmdet_head(num, goal)
-    for num, goal in ((7, 5), (100, 40), (500, 100)):
-        yield spatial_scale(num, goal)
-    yield atss_dense()
-    yield loss()
+def all_cases(coco: Optional[str] = None, crowd: Optional[str] = None) -> List[Callable[[], Case]]:
+    """What makes the cases on random boxes, and those on the boxes of COCO files that are given."""
+    cases = [partial(atss_single, num, goal) for num, goal in ((7, 15), (100, 60), (500, 150), (1000, 250))]
+    cases += [atss_batch_of_random_boxes, atss_nine_anchors]
+    cases += [partial(atss_in_mmdet_head, num, goal) for num, goal in ((7, 8), (100, 40), (500, 100))]
+    cases += [partial(spatial_scale, num, goal) for num, goal in ((7, 5), (100, 40), (500, 100))]
+    cases += [atss_dense, loss]
     if coco:
-        scenes = coco_boxes(coco)
-        landscape = [gt for size, gt in scenes if size == scenes[0][0]][:16]
-        num = sum(len(gt.bboxes) for gt in landscape)
-        yield atss_batch(landscape, scenes[0][0], f'ATSS, {len(landscape)} COCO images, {num} boxes')
+        cases.append(partial(atss_batch_of_coco, coco))
     if crowd:
-        size, gts = max(coco_boxes(crowd), key=lambda scene: len(scene[1].bboxes))
-        yield atss_batch([gts], size, f'ATSS, the most crowded image, {len(gts.bboxes)} boxes')
+        cases.append(partial(atss_most_crowded, crowd))
+    return cases
 
 
 def equal(ours: Tensor, peer: Tensor) -> None:
@@ -89,6 +82,23 @@ def atss_batch(batch: List[InstanceData], image, name: str, goal: Optional[float
 
     return Case(name, lambda: ours.assign_batch(priors, levels, batch),
                 lambda: [peer.assign(pred, levels, gts) for gts in batch], agree, goal=goal)
+
+
+def atss_batch_of_random_boxes() -> Case:
+    return atss_batch([random_boxes(7, seed) for seed in range(16)], IMAGE, 'ATSS, 16 images x 7 boxes', 80)
+
+
+def atss_batch_of_coco(path: str) -> Case:
+    """Images of one size, as many as a batch of the paper has."""
+    scenes = coco_boxes(path)
+    batch = [gt for size, gt in scenes if size == scenes[0][0]][:16]
+    num = sum(len(gt.bboxes) for gt in batch)
+    return atss_batch(batch, scenes[0][0], f'ATSS, {len(batch)} COCO images, {num} boxes')
+
+
+def atss_most_crowded(path: str) -> Case:
+    size, gts = max(coco_boxes(path), key=lambda scene: len(scene[1].bboxes))
+    return atss_batch([gts], size, f'ATSS, the most crowded image, {len(gts.bboxes)} boxes')
 
 
 def atss_nine_anchors() -> Case:

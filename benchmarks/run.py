@@ -1,0 +1,22 @@
+"""One case, measured in a process of its own."""
+from argparse import Namespace
+
+import torch
+from mmdet.utils import register_all_modules
+
+from .cases import all_cases
+from .measure import compare, peak_memory
+
+
+def run(args: Namespace, index: int) -> dict:
+    """Check that both agree, then measure."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    register_all_modules()
+    case = all_cases(args.coco, args.crowd)[index]()
+    case.agree(case.ours(), case.peer())
+    result = compare(case.ours, case.peer, args.seconds)
+    row = dict(case=case.name, goal=case.goal, **result._asdict())
+    if case.memory:
+        row.update(ours_bytes=peak_memory(case.ours), peer_bytes=peak_memory(case.peer))
+    return row
