@@ -17,11 +17,12 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+from test_arrays import everything
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from atss_plugin import (
     ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner)
-from atss_plugin.assigners import arrays, base, iou, pyramid, topk_iou
+from atss_plugin.assigners import pyramid
 from atss_plugin.heads import one_stage
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -216,12 +217,12 @@ class Elsewhere(torch.Tensor):
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Where the code asks for the device of a tensor, to save work on the CPU, it is told another."""
-    for module in (arrays, base, iou, topk_iou):
-        monkeypatch.setattr(module, 'on_host', lambda tensor: False)
     monkeypatch.setattr(one_stage, 'rows_to_visit',
                         lambda positive, visit=one_stage.rows_to_visit: visit(positive.as_subclass(Elsewhere)))
     for assigner in ASSIGNERS.values():
         monkeypatch.setattr(assigner, 'pyramids', pyramid.PyramidCache())
+    with everything(on_host=False):
+        yield
 
 
 @pytest.mark.parametrize('assigner', OURS)
@@ -309,8 +310,7 @@ def test_nothing_in_a_training_step_waits_for_the_device(name, monkeypatch):
     build = pyramid.Pyramid
 
     def build_elsewhere(on_device, *args):
-        with monkeypatch.context() as patch:
-            patch.setattr(arrays, 'on_host', lambda tensor: False)
+        with everything(on_host=False):
             found = on_meta(build(priors, *args))
         found.priors = on_device
         return found

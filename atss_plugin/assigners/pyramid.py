@@ -112,13 +112,15 @@ class Pyramid:
         k = k * self.take
         if self.lattice is None:
             location, exists = self._nearest_dense(points, k), None
-            levels = [group.level for group in self.groups for _ in range(min(k, len(group.points)))]
         else:
             location, exists = self.lattice.nearest(points, k)  # (k, S, G)
             location, exists = join(location), None if exists is None else join(exists)
-            levels = [group.level for group in self.groups] * (len(location) // len(self.groups))
         prior, mask = self.anchors_at(location, exists)  # (A, M / A, G)
         if k not in self._levels:  # a copy to the device makes the host wait, so it is kept
+            if self.lattice is None:
+                levels = [group.level for group in self.groups for _ in range(min(k, len(group.points)))]
+            else:
+                levels = [group.level for group in self.groups] * (len(location) // len(self.groups))
             self._levels[k] = library(points).from_host(np.array(levels * len(prior)), points)
         return Nearest(join(prior), None if mask is None else join(mask), self._levels[k])
 
