@@ -1,4 +1,5 @@
 """``pip install .`` or ``pip install -e .``: never builds, upgrades or replaces torch, mmcv, mmengine or mmdet."""
+
 import shutil
 from pathlib import Path
 
@@ -64,4 +65,5 @@ setup(
     },
     entry_points={'console_scripts': ['atss-plugin=atss_plugin.cli:main']},
     cmdclass={'build_py': BuildWithMimFiles},
-    zip_safe=False)
+    zip_safe=False,
+)

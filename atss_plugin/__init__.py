@@ -3,6 +3,7 @@
 Importing the package registers every class below in child registries of mmdet's, scope ``atss_plugin``, and lets
 mmengine load its own checkpoints under a torch that is strict about what a checkpoint may hold.
 """
+
 from .assigners import ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner
 from .coders import AnchorPointCoder
 from .datasets import CocoDataset, ShapesDataset
@@ -15,7 +16,18 @@ from .version import __version__
 checkpoint_loading.install()
 
 __all__ = [
-    'ATSSAssigner', 'AnchorPointCoder', 'CenterSamplingAssigner', 'CocoDataset', 'FCOSHead', 'FocalLoss', 'IoUAssigner',
-    'OneStageHead', 'RetinaNetHead', 'ShapesDataset', 'SoftVotingTTA', 'SpatialScaleAssigner', 'TopKIoUAssigner',
-    '__version__'
+    'ATSSAssigner',
+    'AnchorPointCoder',
+    'CenterSamplingAssigner',
+    'CocoDataset',
+    'FCOSHead',
+    'FocalLoss',
+    'IoUAssigner',
+    'OneStageHead',
+    'RetinaNetHead',
+    'ShapesDataset',
+    'SoftVotingTTA',
+    'SpatialScaleAssigner',
+    'TopKIoUAssigner',
+    '__version__',
 ]

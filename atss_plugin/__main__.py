@@ -1,4 +1,5 @@
 """``python -m atss_plugin``: the command line of :mod:`atss_plugin.cli`."""
+
 import sys
 
 from atss_plugin.cli import main

@@ -1,4 +1,5 @@
 """What torch.compile leaves alone."""
+
 from typing import Callable
 
 import torch

@@ -4,6 +4,7 @@ Write ``type='atss_plugin.ATSSAssigner'`` in a config, always with the scope: th
 mmdet's class of the same name.  ``locations`` are the rooms that mmengine imports when it first looks
 something up here, so no ``custom_imports`` is needed for that.
 """
+
 from mmdet import registry as mmdet_registry
 from mmengine.registry import Registry
 
@@ -11,11 +12,7 @@ SCOPE = 'atss_plugin'
 
 
 def _child(parent, *locations: str) -> Registry:
-    return Registry(
-        parent.name,
-        parent=parent,
-        scope=SCOPE,
-        locations=[f'{SCOPE}.{room}' for room in locations])
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{room}' for room in locations])
 
 
 DATASETS = _child(mmdet_registry.DATASETS, 'datasets')

@@ -1,4 +1,5 @@
 """Run all cases and print a table: ``python -m benchmarks [--coco FILE] [--crowd FILE] [--json FILE]``."""
+
 import argparse
 import json
 import multiprocessing
@@ -30,7 +31,7 @@ def main() -> None:
             # depend on what the cases before have left of the memory allocator.
             with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
                 rows.append(process.submit(run, args, index).result())
-            Console(stderr=True).print(f"{name}: {rows[-1]['ratio']:.1f}x")
+            Console(stderr=True).print(f'{name}: {rows[-1]["ratio"]:.1f}x')
     show(rows, args.threads)
     if args.json:
         with open(args.json, 'w') as file:
@@ -46,8 +47,15 @@ def show(rows, threads: int) -> None:
         if 'ours_bytes' in row:
             ours, peer = row['ours_bytes'], row['peer_bytes']
             memory = (f'{ours / 2**20:.1f} MiB', f'{peer / 2**20:.1f} MiB', f'{peer / ours:.0f}x')
-        table.add_row(row['case'], f"{row['ours'] * 1e3:.2f} ms", f"{row['peer'] * 1e3:.1f} ms", f"{row['ratio']:.1f}x",
-                      f"{row['low']:.1f} - {row['high']:.1f}", f"{row['goal']:g}x" if row['goal'] else '', *memory)
+        table.add_row(
+            row['case'],
+            f'{row["ours"] * 1e3:.2f} ms',
+            f'{row["peer"] * 1e3:.1f} ms',
+            f'{row["ratio"]:.1f}x',
+            f'{row["low"]:.1f} - {row["high"]:.1f}',
+            f'{row["goal"]:g}x' if row['goal'] else '',
+            *memory,
+        )
     Console(width=150).print(table)
 
 

@@ -1,4 +1,5 @@
 """The cases: ours and mmdet's, each checked to agree before it is timed."""
+
 from functools import partial
 from typing import Callable, List, NamedTuple, Optional
 
@@ -25,6 +26,7 @@ class Case(NamedTuple):
         memory (bool): compare peak memory, too.
         goal (float, optional): the ratio aimed at.
     """
+
     name: str
     ours: Callable
     peer: Callable
@@ -34,7 +36,7 @@ class Case(NamedTuple):
 
 
 def all_cases(coco: Optional[str] = None, crowd: Optional[str] = None) -> List[Callable[[], Case]]:
-    """What makes the cases on random boxes, and those on the boxes of COCO files that are given."""
+    """Return what makes the cases on random boxes, and those on the boxes of COCO files that are given."""
     cases = [partial(atss_single, num, goal) for num, goal in ((7, 15), (100, 60), (500, 150), (1000, 250))]
     cases += [atss_batch_of_random_boxes, atss_nine_anchors]
     cases += [partial(atss_in_mmdet_head, num, goal) for num, goal in ((7, 8), (100, 40), (500, 100))]
@@ -54,8 +56,10 @@ def equal(ours: Tensor, peer: Tensor) -> None:
 
 
 def equal_but_for_ties(ours: Tensor, peer: Tensor, priors: Tensor, boxes: Tensor) -> None:
-    """The same for one image with annotated boxes, whose coordinates are often whole or half pixels: where anchors are
-    equally far from a box, mmdet's topk takes any of them."""
+    """Compare the assignments of one image with annotated boxes, whose coordinates are often whole or half pixels.
+
+    Where anchors are equally far from a box, mmdet's topk takes any of them.
+    """
     distance = torch.cdist(box_centers(corners(boxes)).T, box_centers(corners(priors)).T)  # (G, N)
     for number in torch.cat([ours[ours != peer], peer[ours != peer]]).unique().tolist():
         mine, theirs = ((found == number) & (ours != peer) for found in (ours, peer))
@@ -67,9 +71,14 @@ def atss_single(num: int, goal: float) -> Case:
     priors, levels = pyramid()
     pred, gts = InstanceData(priors=priors), random_boxes(num)
     ours, peer = ATSSAssigner(topk=9), MMDetATSSAssigner(topk=9)
-    return Case(f'ATSS, 1 image, {num} boxes', lambda: ours.assign(pred, levels, gts),
-                lambda: peer.assign(pred, levels, gts),
-                lambda a, b: equal(a.gt_inds, b.gt_inds), memory=num == 500, goal=goal)
+    return Case(
+        f'ATSS, 1 image, {num} boxes',
+        lambda: ours.assign(pred, levels, gts),
+        lambda: peer.assign(pred, levels, gts),
+        lambda a, b: equal(a.gt_inds, b.gt_inds),
+        memory=num == 500,
+        goal=goal,
+    )
 
 
 def atss_batch(batch: List[InstanceData], image, name: str, goal: Optional[float] = None) -> Case:
@@ -80,8 +89,13 @@ def atss_batch(batch: List[InstanceData], image, name: str, goal: Optional[float
         for gt_inds, result, gts in zip(found.gt_inds, expected, batch):
             equal_but_for_ties(gt_inds, result.gt_inds, priors, gts.bboxes)
 
-    return Case(name, lambda: ours.assign_batch(priors, levels, batch),
-                lambda: [peer.assign(pred, levels, gts) for gts in batch], agree, goal=goal)
+    return Case(
+        name,
+        lambda: ours.assign_batch(priors, levels, batch),
+        lambda: [peer.assign(pred, levels, gts) for gts in batch],
+        agree,
+        goal=goal,
+    )
 
 
 def atss_batch_of_random_boxes() -> Case:
@@ -105,24 +119,39 @@ def atss_nine_anchors() -> Case:
     priors, levels = pyramid(anchors=9)
     pred, gts = InstanceData(priors=priors), random_boxes(50)
     ours, peer = ATSSAssigner(topk=9), MMDetATSSAssigner(topk=81)
-    return Case('ATSS, #A=9, 50 boxes', lambda: ours.assign(pred, levels, gts), lambda: peer.assign(pred, levels, gts),
-                lambda a, b: equal(a.gt_inds, b.gt_inds), goal=60)
+    return Case(
+        'ATSS, #A=9, 50 boxes',
+        lambda: ours.assign(pred, levels, gts),
+        lambda: peer.assign(pred, levels, gts),
+        lambda a, b: equal(a.gt_inds, b.gt_inds),
+        goal=60,
+    )
 
 
 def mmdet_atss_head(assigner: dict) -> ATSSHead:
     """mmdet's own head with an assigner."""
     return ATSSHead(
-        num_classes=80, in_channels=256, feat_channels=32,
-        anchor_generator=dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1,
-                              center_offset=0.5, strides=list(STRIDES)),
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]),
+        num_classes=80,
+        in_channels=256,
+        feat_channels=32,
+        anchor_generator=dict(
+            type='AnchorGenerator',
+            ratios=[1.0],
+            octave_base_scale=8,
+            scales_per_octave=1,
+            center_offset=0.5,
+            strides=list(STRIDES),
+        ),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]),
         loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
         loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
-        train_cfg=ConfigDict(assigner=assigner, allowed_border=-1, pos_weight=-1, debug=False), test_cfg=ConfigDict())
+        train_cfg=ConfigDict(assigner=assigner, allowed_border=-1, pos_weight=-1, debug=False),
+        test_cfg=ConfigDict(),
+    )
 
 
 def atss_in_mmdet_head(num: int, goal: float) -> Case:
-    """The call as mmdet's head makes it: priors and valid flags made anew, filtered, then assign()."""
+    """Return the call as mmdet's head makes it: priors and valid flags made anew, filtered, then assign()."""
     heads = [mmdet_atss_head(dict(type=t, topk=9)) for t in ('atss_plugin.ATSSAssigner', 'mmdet.ATSSAssigner')]
     gts, (priors, levels) = random_boxes(num), pyramid()
     inside = torch.ones(len(priors), dtype=torch.bool)
@@ -132,8 +161,13 @@ def atss_in_mmdet_head(num: int, goal: float) -> Case:
         anchors = priors[inside, :]
         return head.assigner.assign(InstanceData(priors=anchors), levels, gts, None)
 
-    return Case(f"ATSS, as mmdet's ATSSHead calls it, {num} boxes", lambda: assign(heads[0]), lambda: assign(heads[1]),
-                lambda a, b: equal(a.gt_inds, b.gt_inds), goal=goal)
+    return Case(
+        f"ATSS, as mmdet's ATSSHead calls it, {num} boxes",
+        lambda: assign(heads[0]),
+        lambda: assign(heads[1]),
+        lambda a, b: equal(a.gt_inds, b.gt_inds),
+        goal=goal,
+    )
 
 
 def spatial_scale(num: int, goal: float) -> Case:
@@ -150,8 +184,13 @@ def spatial_scale(num: int, goal: float) -> Case:
         equal(torch.where(result.labels < 0, 80, result.labels)[clear], torch.cat(targets[0])[clear])
 
     pred = InstanceData(priors=priors)
-    return Case(f"SSC, against FCOSHead's targets, {num} boxes", lambda: ours.assign(pred, levels, gts),
-                lambda: head.get_targets(points, [gts]), agree, goal=goal)
+    return Case(
+        f"SSC, against FCOSHead's targets, {num} boxes",
+        lambda: ours.assign(pred, levels, gts),
+        lambda: head.get_targets(points, [gts]),
+        agree,
+        goal=goal,
+    )
 
 
 def atss_dense() -> Case:
@@ -162,21 +201,32 @@ def atss_dense() -> Case:
     # seed 0 has a box that is equally far from two priors, which mmdet decides by their order
     pred, gts = InstanceData(priors=shuffled), random_boxes(500, seed=1)
     ours, peer = ATSSAssigner(topk=9), MMDetATSSAssigner(topk=9)
-    return Case('ATSS, 500 boxes, priors that are no lattice', lambda: ours.assign(pred, levels, gts),
-                lambda: peer.assign(pred, levels, gts), lambda a, b: equal(a.gt_inds, b.gt_inds), memory=True, goal=1)
+    return Case(
+        'ATSS, 500 boxes, priors that are no lattice',
+        lambda: ours.assign(pred, levels, gts),
+        lambda: peer.assign(pred, levels, gts),
+        lambda a, b: equal(a.gt_inds, b.gt_inds),
+        memory=True,
+        goal=1,
+    )
 
 
 def loss() -> Case:
     """Forward and backward of the losses, assignment included, B = 2, 80 classes."""
     peer = mmdet_atss_head(dict(type='mmdet.ATSSAssigner', topk=9))
     ours = RetinaNetHead(
-        num_classes=80, in_channels=256, feat_channels=32,
-        train_cfg=dict(assigner=dict(type='atss_plugin.ATSSAssigner', topk=9)))
+        num_classes=80,
+        in_channels=256,
+        feat_channels=32,
+        train_cfg=dict(assigner=dict(type='atss_plugin.ATSSAssigner', topk=9)),
+    )
     gts, height, width = [random_boxes(7, seed) for seed in range(2)], *IMAGE
     metas = [dict(img_shape=IMAGE, pad_shape=(800, 1344))] * 2
     generator = torch.Generator().manual_seed(0)
-    maps = [[torch.randn(2, c, h, w, generator=generator) * 0.5 + bias for h, w in feature_sizes(height, width)]
-            for c, bias in ((80, -4.0), (4, 0.0), (1, 0.0))]
+    maps = [
+        [torch.randn(2, c, h, w, generator=generator) * 0.5 + bias for h, w in feature_sizes(height, width)]
+        for c, bias in ((80, -4.0), (4, 0.0), (1, 0.0))
+    ]
 
     def run(head) -> Tensor:
         leaves = [[m.detach().requires_grad_() for m in level] for level in maps]
@@ -185,5 +235,10 @@ def loss() -> Case:
         total.backward()
         return torch.stack([total.detach()] + [m.grad.norm() for level in leaves for m in level])
 
-    return Case('loss_by_feat forward + backward, 2 images x 7 boxes', lambda: run(ours), lambda: run(peer),
-                lambda a, b: torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6), goal=2.5)
+    return Case(
+        'loss_by_feat forward + backward, 2 images x 7 boxes',
+        lambda: run(ours),
+        lambda: run(peer),
+        lambda a, b: torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6),
+        goal=2.5,
+    )

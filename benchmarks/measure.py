@@ -1,11 +1,11 @@
 """Time and memory of two ways to do the same thing, side by side in one process."""
+
 import statistics
 import time
 import tracemalloc
 from typing import Callable, List, NamedTuple
 
 import torch
-
 
 BLOCK = 0.02
 """Seconds that one does the same thing before it is the other's turn, at least."""
@@ -19,6 +19,7 @@ class Comparison(NamedTuple):
         ratio (float): how many times faster ours is: the median of the ratios of neighbouring blocks.
         low, high (float): the smallest and the largest of those ratios.
     """
+
     ours: float
     peer: float
     ratio: float
@@ -39,8 +40,9 @@ def compare(ours: Callable, peer: Callable, seconds: float = 4.0, rounds: int = 
         mine.append(_time(ours, min(ours_repeat, 200)))
         theirs.append(_time(peer, peer_repeat))
     ratios = [t / m for m, t in zip(mine, theirs)]
-    return Comparison(statistics.median(mine), statistics.median(theirs), statistics.median(ratios), min(ratios),
-                      max(ratios))
+    return Comparison(
+        statistics.median(mine), statistics.median(theirs), statistics.median(ratios), min(ratios), max(ratios)
+    )
 
 
 def _time(run: Callable, repeat: int) -> float:

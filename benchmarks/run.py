@@ -1,4 +1,5 @@
 """One case, measured in a process of its own."""
+
 from argparse import Namespace
 
 import torch

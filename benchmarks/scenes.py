@@ -1,4 +1,5 @@
 """What the benchmarks run on: the pyramid of an 800 x 1333 image, random boxes, and boxes of COCO files."""
+
 import json
 import math
 from collections import defaultdict
@@ -34,7 +35,7 @@ def random_boxes(num: int, seed: int = 0, image: Tuple[int, int] = IMAGE) -> Ins
     generator = torch.Generator().manual_seed(seed)
     side = torch.exp(math.log(8) + torch.rand(num, 2, generator=generator) * math.log(600 / 8))
     center = torch.rand(num, 2, generator=generator) * torch.tensor([image[1], image[0]])
-    labels = torch.randint(0, 80, (num, ), generator=generator)
+    labels = torch.randint(0, 80, (num,), generator=generator)
     return InstanceData(bboxes=torch.cat([center - side / 2, center + side / 2], 1), labels=labels)
 
 

@@ -15,7 +15,9 @@ train_dataloader = dict(
         ann_file='train.json',
         data_prefix=dict(img='images/'),
         filter_cfg=dict(filter_empty_gt=True),
-        pipeline=_base_.train_pipeline))
+        pipeline=_base_.train_pipeline,
+    )
+)
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
@@ -25,7 +27,9 @@ val_dataloader = dict(
         ann_file='val.json',
         data_prefix=dict(img='images/'),
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=f'{data_root}/val.json')
 test_evaluator = val_evaluator
@@ -33,5 +37,5 @@ test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=24, val_interval=12)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=True, T_max=24, convert_to_iter_based=True)
+    dict(type='CosineAnnealingLR', by_epoch=True, T_max=24, convert_to_iter_based=True),
 ]

@@ -4,9 +4,9 @@
 _base_ = 'mmdet::atss/atss_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['atss_plugin'], allow_failed_imports=False)
 model = dict(
-    bbox_head=dict(
-        type='atss_plugin.RetinaNetHead', conv_bias=False, anchor_generator=dict(center_offset=0.0)),
-    train_cfg=dict(assigner=dict(type='atss_plugin.ATSSAssigner')))
+    bbox_head=dict(type='atss_plugin.RetinaNetHead', conv_bias=False, anchor_generator=dict(center_offset=0.0)),
+    train_cfg=dict(assigner=dict(type='atss_plugin.ATSSAssigner')),
+)
 # The folder as in _base_/coco_detection.py: `COCO_ROOT=/my/coco mim test mmdet CONFIG --checkpoint ...`
 data_root = '{{$COCO_ROOT:data/coco}}'
 train_dataloader = dict(dataset=dict(type='atss_plugin.CocoDataset', data_root=data_root))

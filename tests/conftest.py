@@ -1,4 +1,5 @@
 """What all tests share: the order (slow ones last), and how a command line is run."""
+
 import os
 import subprocess
 import sys
@@ -15,8 +16,7 @@ torch.set_num_threads(1)
 
 def pytest_collection_modifyitems(items):
     first = ('test_golden', 'test_laws')
-    items.sort(key=lambda item: (
-        item.get_closest_marker('slow') is not None, not item.path.stem.startswith(first)))
+    items.sort(key=lambda item: (item.get_closest_marker('slow') is not None, not item.path.stem.startswith(first)))
 
 
 @pytest.fixture(scope='session')
@@ -31,12 +31,17 @@ def mmdet_package() -> str:
 
 @pytest.fixture(scope='session')
 def run_python():
-    """Runs ``python -m WORDS`` in the project's folder as a user would; returns the finished process with its output."""
+    """Runs ``python -m WORDS`` in the project folder as a user would and return the finished process."""
 
     def run(*words, check=True, **environment):
         done = subprocess.run(
             [sys.executable, '-W', 'ignore', '-m', *map(str, words)],
-            cwd=ROOT, env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert done.returncode == 0 or not check, done.stdout
         return done
 

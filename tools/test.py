@@ -1,4 +1,5 @@
 """mmdet's test script, where ``mim test atss_plugin CONFIG`` and habit look for it."""
+
 import runpy
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """mmdet's training script, where ``mim train atss_plugin CONFIG`` and habit look for it."""
+
 import runpy
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """What one sample definition does on one image."""
+
 from dataclasses import dataclass
 from typing import Optional
 
@@ -24,6 +25,7 @@ class Assignment:
         counts: (G, L) positives of each ground truth on each level.
         candidates: of each ground truth, for ATSS; else None.
     """
+
     definition: SampleDefinition
     truth: GroundTruth
     grid: PriorGrid
@@ -37,35 +39,36 @@ class Assignment:
 
     def candidate_owner(self) -> Tensor:
         """(N,) a ground truth that each prior is a candidate of, -1 where it is none's."""
-        owner = torch.full((len(self.grid.priors), ), -1)
+        owner = torch.full((len(self.grid.priors),), -1)
         if self.candidates is not None:
             number = torch.arange(len(self.counts))[:, None].expand_as(self.candidates.index)
             owner[self.candidates.index[self.candidates.mask]] = number[self.candidates.mask]
         return owner
 
     def to_dict(self) -> dict:
-        """What a program may read: a record a ground truth."""
+        """Return what a program may read: a record a ground truth."""
         levels = self.definition.levels
         records = []
         for number, counts in enumerate(self.counts.tolist()):
-            record = dict(bbox=self.truth.bboxes[number].tolist(),
-                          positives=sum(counts),
-                          levels=dict(zip(levels, counts)))
+            record = dict(
+                bbox=self.truth.bboxes[number].tolist(), positives=sum(counts), levels=dict(zip(levels, counts))
+            )
             if self.candidates is not None:
-                record.update(mean=float(self.candidates.mean[number]),
-                              std=float(self.candidates.std[number]),
-                              threshold=float(self.candidates.threshold[number]))
+                record.update(
+                    mean=float(self.candidates.mean[number]),
+                    std=float(self.candidates.std[number]),
+                    threshold=float(self.candidates.threshold[number]),
+                )
             records.append(record)
-        return dict(assigner=self.definition.label,
-                    ignored_anchors=int((self.gt_inds < 0).sum()),
-                    ground_truths=records)
+        return dict(
+            assigner=self.definition.label, ignored_anchors=int((self.gt_inds < 0).sum()), ground_truths=records
+        )
 
 
 def assign_image(definition: SampleDefinition, truth: GroundTruth) -> Assignment:
-    """Runs a sample definition on one image."""
+    """Run a sample definition on one image."""
     grid = definition.grid(truth.pad_shape)
     gt_inds = definition.assign([truth])
     boxes = torch.from_numpy(truth.bboxes)
     candidates = definition.candidates(truth.pad_shape, boxes) if len(boxes) else None
-    return Assignment(definition, truth, grid, gt_inds[0], count_positives(gt_inds, [len(boxes)], grid),
-                      candidates)
+    return Assignment(definition, truth, grid, gt_inds[0], count_positives(gt_inds, [len(boxes)], grid), candidates)

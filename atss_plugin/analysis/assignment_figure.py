@@ -2,6 +2,7 @@
 
 Legend: G ground truths, N priors, L levels.
 """
+
 import textwrap
 from pathlib import Path
 from typing import List, Sequence
@@ -14,8 +15,18 @@ from .assignment import Assignment
 from .style import ALARM, GREY, LIGHT, PALETTE, figure
 
 # Colours of ground truths; reds are left out, which tell that there is no positive.
-GT_COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#8C5E00', '#6A3D9A', '#B2DF00',
-             '#00CED1', '#FF8FD2')
+GT_COLORS = (
+    '#0072B2',
+    '#E69F00',
+    '#009E73',
+    '#CC79A7',
+    '#56B4E9',
+    '#8C5E00',
+    '#6A3D9A',
+    '#B2DF00',
+    '#00CED1',
+    '#FF8FD2',
+)
 MANY_BOXES = 30  # above so many, their outlines get thin
 FADE = 0.6  # how far the photo is faded to white, so that colours are seen before it
 PANEL = 3.7  # inches of the longer side of a picture
@@ -27,12 +38,13 @@ LEVEL_COLORS = ('#440154', '#3B528B', '#21918C', '#5EC962', '#C9B800', '#E69F00'
 
 
 def color_of(number: int) -> str:
-    """The colour of ground truth ``number``."""
+    """Return the colour of ground truth ``number``."""
     return GT_COLORS[number % len(GT_COLORS)]
 
 
-def save_positives(assignments: List[Assignment], image: np.ndarray, title: str, path: Path,
-                   outlines: bool = False) -> None:
+def save_positives(
+    assignments: List[Assignment], image: np.ndarray, title: str, path: Path, outlines: bool = False
+) -> None:
     """Draws the positives: a row an assigner, a column all levels together, then a column a level.
 
     Levels without any positive have no column; the title names them.
@@ -57,11 +69,15 @@ def save_positives(assignments: List[Assignment], image: np.ndarray, title: str,
                     panel.axis('off')
             _name_row(row[0], assignment)
         for panel, name in zip(axes[0], ['all levels', *(names[level] for level in levels)]):
-            panel.annotate(name, (0.5, 1), (0, 4),
-                           xycoords='axes fraction',
-                           textcoords='offset points',
-                           ha='center',
-                           fontweight='bold')
+            panel.annotate(
+                name,
+                (0.5, 1),
+                (0, 4),
+                xycoords='axes fraction',
+                textcoords='offset points',
+                ha='center',
+                fontweight='bold',
+            )
         _finish(fig, title + _without_positives(names, levels), _positives_legend(assignments), path)
 
 
@@ -87,17 +103,18 @@ def _finish(fig, title: str, handles: Sequence, path: Path) -> None:
     columns = max(1, min(len(handles), int(width / LEGEND_WIDTH)))
     legend_rows = -(-len(handles) // columns)
     lines = textwrap.wrap(title, int(width * TITLE_CHARACTERS))
-    fig.suptitle('\n'.join(lines),
-                 x=0.01,
-                 y=1 - 0.05 * inch,
-                 ha='left',
-                 va='top',
-                 fontsize=10.5,
-                 fontweight='bold')
-    fig.legend(handles=handles, loc='lower left', bbox_to_anchor=(0.005, 0), ncols=columns, handletextpad=0.4,
-               borderpad=0.1)
-    fig.subplots_adjust(left=0.35 / width, right=0.997, bottom=(0.08 + 0.18 * legend_rows) * inch,
-                        top=1 - (0.29 + 0.18 * len(lines)) * inch, wspace=0.02, hspace=0.09)
+    fig.suptitle('\n'.join(lines), x=0.01, y=1 - 0.05 * inch, ha='left', va='top', fontsize=10.5, fontweight='bold')
+    fig.legend(
+        handles=handles, loc='lower left', bbox_to_anchor=(0.005, 0), ncols=columns, handletextpad=0.4, borderpad=0.1
+    )
+    fig.subplots_adjust(
+        left=0.35 / width,
+        right=0.997,
+        bottom=(0.08 + 0.18 * legend_rows) * inch,
+        top=1 - (0.29 + 0.18 * len(lines)) * inch,
+        wspace=0.02,
+        hspace=0.09,
+    )
     fig.savefig(path)
 
 
@@ -126,24 +143,21 @@ def _draw_level(panel, assignment: Assignment, image: np.ndarray, level) -> None
     if level is not None:
         owner = assignment.candidate_owner().numpy()
         light = on_level & (owner >= 0) & (gt_inds == 0)
-        panel.scatter(*centers[light].T, s=size[light], facecolors='none', linewidths=0.5, alpha=0.55,
-                      edgecolors=[color_of(number) for number in owner[light]])
+        panel.scatter(
+            *centers[light].T,
+            s=size[light],
+            facecolors='none',
+            linewidths=0.5,
+            alpha=0.55,
+            edgecolors=[color_of(number) for number in owner[light]],
+        )
         ignored = on_level & (gt_inds < 0)
         panel.scatter(*centers[ignored].T, s=size[ignored], marker='x', color=GREY, linewidths=0.6, alpha=0.8)
     _draw_boxes(panel, assignment, level)
     colors = [color_of(number) for number in gt_inds[positive] - 1]
-    panel.scatter(*centers[positive].T,
-                  s=size[positive],
-                  c=colors,
-                  linewidths=0.25,
-                  edgecolors='white',
-                  zorder=3)
+    panel.scatter(*centers[positive].T, s=size[positive], c=colors, linewidths=0.25, edgecolors='white', zorder=3)
     words = f'{positive.sum()} positives' if positive.any() else 'no positive'
-    panel.set_title(words,
-                    fontsize=8.5,
-                    fontweight='normal',
-                    color='#202020' if positive.any() else GREY,
-                    pad=4)
+    panel.set_title(words, fontsize=8.5, fontweight='normal', color='#202020' if positive.any() else GREY, pad=4)
 
 
 def _draw_anchors(panel, assignment: Assignment, level: int) -> None:
@@ -157,7 +171,7 @@ def _dot_sizes(assignment: Assignment) -> np.ndarray:
     points_per_pixel = 72 * PANEL / max(assignment.truth.img_shape)
     strides = np.array([stride[0] for stride in assignment.definition.prior_generator.strides])
     diameter = np.clip(0.8 * strides * points_per_pixel, *DOT)
-    return diameter[assignment.grid.level.numpy()]**2
+    return diameter[assignment.grid.level.numpy()] ** 2
 
 
 def _draw_boxes(panel, assignment: Assignment, level) -> None:
@@ -182,30 +196,40 @@ def _rectangle(box: np.ndarray, color: str, **style) -> Rectangle:
 
 def _name_row(panel, assignment: Assignment) -> None:
     unmatched = int(assignment.unmatched().sum())
-    panel.annotate(assignment.definition.label, (0, 0.5), (-9, 0), xycoords='axes fraction',
-                   textcoords='offset points', rotation=90, ha='right', va='center', fontweight='bold')
+    panel.annotate(
+        assignment.definition.label,
+        (0, 0.5),
+        (-9, 0),
+        xycoords='axes fraction',
+        textcoords='offset points',
+        rotation=90,
+        ha='right',
+        va='center',
+        fontweight='bold',
+    )
     if unmatched:
         text = f'{unmatched} of {len(assignment.counts)} boxes unmatched'
-        panel.annotate(text, (1, 1), (-4, 4),
-                       xycoords='axes fraction',
-                       textcoords='offset points',
-                       ha='right',
-                       color=ALARM,
-                       fontsize=8.5)
+        panel.annotate(
+            text,
+            (1, 1),
+            (-4, 4),
+            xycoords='axes fraction',
+            textcoords='offset points',
+            ha='right',
+            color=ALARM,
+            fontsize=8.5,
+        )
 
 
 def _positives_legend(assignments: List[Assignment]) -> list:
     handles = [_dot('positive, in the colour of its ground truth', color=GT_COLORS[0])]
     if any(a.candidates is not None for a in assignments):
         handles.append(
-            _dot('candidate that is not positive',
-                 markerfacecolor='none',
-                 markeredgecolor=GT_COLORS[0],
-                 alpha=0.7))
+            _dot('candidate that is not positive', markerfacecolor='none', markeredgecolor=GT_COLORS[0], alpha=0.7)
+        )
     if any((a.gt_inds < 0).any() for a in assignments):
         handles.append(_dot('ignored anchor', marker='x', color=GREY))
-    handles.append(
-        Line2D([], [], color=GREY, linewidth=0.8, alpha=0.7, label='ground truth with positives elsewhere'))
+    handles.append(Line2D([], [], color=GREY, linewidth=0.8, alpha=0.7, label='ground truth with positives elsewhere'))
     if any(a.unmatched().any() for a in assignments):
         handles.append(Line2D([], [], color=ALARM, linewidth=1.8, label='ground truth without any positive'))
     if len(assignments[0].truth.ignored):
@@ -248,18 +272,15 @@ def save_difference(first: Assignment, second: Assignment, image: np.ndarray, ti
             numbers = []
             for _, color, chosen in groups:
                 chosen = chosen if level is None else chosen & (level_of == level)
-                panel.scatter(*centers[chosen].T,
-                              s=size[chosen],
-                              c=color,
-                              linewidths=0.25,
-                              edgecolors='white',
-                              zorder=3)
+                panel.scatter(
+                    *centers[chosen].T, s=size[chosen], c=color, linewidths=0.25, edgecolors='white', zorder=3
+                )
                 numbers.append(int(chosen.sum()))
             name = 'all levels' if level is None else names[level]
-            panel.set_title(f'{name}: {numbers[0] + numbers[1]} both, {numbers[2]} / {numbers[3]} only',
-                            fontsize=8.5)
-        _finish(fig, title + _without_positives(names, levels),
-                [_dot(name, color=color) for name, color, _ in groups], path)
+            panel.set_title(f'{name}: {numbers[0] + numbers[1]} both, {numbers[2]} / {numbers[3]} only', fontsize=8.5)
+        _finish(
+            fig, title + _without_positives(names, levels), [_dot(name, color=color) for name, color, _ in groups], path
+        )
 
 
 def choose_spread(assignment: Assignment, count: int = SPREAD) -> List[int]:
@@ -280,8 +301,10 @@ def save_thresholds(assignment: Assignment, image: np.ndarray, title: str, path:
         path: where to save it.
     """
     numbers = choose_spread(assignment)
-    with figure(2, len(numbers), figsize=(0.5 + 2.5 * len(numbers), 5.0), squeeze=False,
-                height_ratios=[1, 1.25]) as (fig, axes):
+    with figure(2, len(numbers), figsize=(0.5 + 2.5 * len(numbers), 5.0), squeeze=False, height_ratios=[1, 1.25]) as (
+        fig,
+        axes,
+    ):
         for column, number in enumerate(numbers):
             _draw_crop(axes[0, column], assignment, image, number)
             _draw_ious(axes[1, column], assignment, number, first=column == 0)
@@ -299,18 +322,20 @@ def save_thresholds(assignment: Assignment, image: np.ndarray, title: str, path:
 
 
 def _draw_crop(panel, assignment: Assignment, image: np.ndarray, number: int) -> None:
-    """The ground truth with its surroundings, and its positives."""
+    """Return the ground truth with its surroundings, and its positives."""
     box = assignment.truth.bboxes[number]
     _show(panel, image, fade=0.35)
     mine = (assignment.gt_inds == number + 1).numpy()
     levels = assignment.grid.level.numpy()[mine]
     panel.add_patch(_rectangle(box, color_of(number), linewidth=1.8))
-    panel.scatter(*assignment.grid.centers().numpy()[mine].T,
-                  s=26,
-                  c=[_level_color(level) for level in levels],
-                  linewidths=0.7,
-                  edgecolors='white',
-                  zorder=3)
+    panel.scatter(
+        *assignment.grid.centers().numpy()[mine].T,
+        s=26,
+        c=[_level_color(level) for level in levels],
+        linewidths=0.7,
+        edgecolors='white',
+        zorder=3,
+    )
     reach = max(*(box[2:] - box[:2])) * 0.75 + 8
     x, y = (box[:2] + box[2:]) / 2
     panel.set_xlim(x - reach, x + reach)
@@ -329,27 +354,29 @@ def _draw_ious(panel, assignment: Assignment, number: int, first: bool) -> None:
     # candidates of a level side by side, by IoU
     place = level + _spread_within(level, iou)
     colors = np.array([_level_color(item) for item in level])
-    panel.scatter(place[~positive],
-                  iou[~positive],
-                  s=15,
-                  facecolors='none',
-                  edgecolors=colors[~positive],
-                  linewidths=0.8)
+    panel.scatter(
+        place[~positive], iou[~positive], s=15, facecolors='none', edgecolors=colors[~positive], linewidths=0.8
+    )
     panel.scatter(place[positive], iou[positive], s=20, c=colors[positive], zorder=3)
     threshold, mean = float(candidates.threshold[number]), float(candidates.mean[number])
     panel.axhline(mean, color=GREY, linestyle=':', linewidth=1.2)
     panel.axhline(threshold, color=ALARM, linewidth=1.2)
-    panel.annotate(f'{threshold:.2f}', (1, threshold), (0, 2), xycoords=('axes fraction', 'data'),
-                   textcoords='offset points', ha='right', va='bottom', color=ALARM, fontsize=8)
+    panel.annotate(
+        f'{threshold:.2f}',
+        (1, threshold),
+        (0, 2),
+        xycoords=('axes fraction', 'data'),
+        textcoords='offset points',
+        ha='right',
+        va='bottom',
+        color=ALARM,
+        fontsize=8,
+    )
     panel.set_xticks(range(len(levels)), levels)
     panel.set_ylim(-0.03, 1)
     chosen = [levels[item] for item in sorted(set(level[positive]))]
     words = f'{positive.sum()} positives on {", ".join(chosen)}' if chosen else 'no positive'
-    panel.set_title(words,
-                    fontsize=8,
-                    fontweight='normal',
-                    loc='center',
-                    color='#202020' if chosen else ALARM)
+    panel.set_title(words, fontsize=8, fontweight='normal', loc='center', color='#202020' if chosen else ALARM)
     if first:
         panel.set_ylabel('IoU of the candidates')
 

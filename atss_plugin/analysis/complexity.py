@@ -1,4 +1,5 @@
 """Parameters and FLOPs of a detector at a given input, by mmengine's analysis, without a data set."""
+
 import contextlib
 import logging
 import sys
@@ -17,7 +18,7 @@ PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head')
 
 
 def complexity(cfg: Config, height: int = 800, width: int = 1333) -> Dict[str, Tuple[int, int]]:
-    """Counts what a detector costs.
+    """Count what a detector costs.
 
     Args:
         cfg: its config.
@@ -36,7 +37,7 @@ def complexity(cfg: Config, height: int = 800, width: int = 1333) -> Dict[str, T
     sample.gt_instances = InstanceData()
     model.forward = partial(model.forward, data_samples=[sample])
     logging.getLogger('mmengine').setLevel(logging.ERROR)  # operators without a formula are many and cheap
-    flops = FlopAnalyzer(model, (torch.zeros(1, 3, height, width), ))
+    flops = FlopAnalyzer(model, (torch.zeros(1, 3, height, width),))
     flops.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
     parameters = parameter_count(model)
     parts = [part for part in PARTS if getattr(model, part, None) is not None]

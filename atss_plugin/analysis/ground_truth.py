@@ -2,6 +2,7 @@
 
 Legend: G ground truths, I ignored regions of an image.
 """
+
 import contextlib
 import json
 import sys
@@ -35,6 +36,7 @@ class GroundTruth:
         ignored: (I, 4) crowd regions, xyxy in pixels of the input.
         index: the image's place in the data set.
     """
+
     name: str
     ori_shape: Tuple[int, int]
     img_shape: Tuple[int, int]
@@ -49,12 +51,12 @@ class GroundTruth:
         return InstanceData(bboxes=torch.from_numpy(self.bboxes), labels=torch.from_numpy(self.labels))
 
     def ignored_instances(self) -> InstanceData:
-        """The crowd regions as assigners take them."""
+        """Return the crowd regions as assigners take them."""
         return InstanceData(bboxes=torch.from_numpy(self.ignored))
 
 
 def build_dataset(cfg: Config, ann_file: Optional[str] = None, images: str = '') -> BaseDataset:
-    """The data set to look at, without its pipeline.
+    """Return the data set to look at, without its pipeline.
 
     Args:
         cfg: its training data set is taken (wrappers such as RepeatDataset are opened).
@@ -68,14 +70,16 @@ def build_dataset(cfg: Config, ann_file: Optional[str] = None, images: str = '')
     with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints what it does
         if ann_file:
             return CocoDataset(
-                ann_file=ann_file, data_prefix=dict(img=images), pipeline=[],
-                metainfo=dict(classes=_coco_classes(ann_file)))
+                ann_file=ann_file,
+                data_prefix=dict(img=images),
+                pipeline=[],
+                metainfo=dict(classes=_coco_classes(ann_file)),
+            )
         dataset = cfg.train_dataloader.dataset
         while 'dataset' in dataset:
             dataset = dataset['dataset']
         if 'datasets' in dataset:
-            raise ValueError(
-                'the config joins several data sets: give the one to look at as a COCO json by --ann')
+            raise ValueError('the config joins several data sets: give the one to look at as a COCO json by --ann')
         return DATASETS.build({**dataset, 'pipeline': []})
 
 
@@ -90,7 +94,7 @@ def _coco_classes(ann_file: str) -> tuple:
 
 
 def read_ground_truth(dataset: BaseDataset, index: int, geometry: InputGeometry) -> GroundTruth:
-    """The ground truth of one image of a data set."""
+    """Return the ground truth of one image of a data set."""
     info = dataset.get_data_info(index)
     height, width = info['height'], info['width']
     instances = info['instances']
@@ -107,16 +111,17 @@ def read_ground_truth(dataset: BaseDataset, index: int, geometry: InputGeometry)
         bboxes=boxes[~ignored],
         labels=labels[~ignored],
         ignored=boxes[ignored],
-        index=index)
+        index=index,
+    )
 
 
 def read_ground_truths(dataset: BaseDataset, geometry: InputGeometry) -> Iterator[GroundTruth]:
-    """The ground truths of all images."""
+    """Return the ground truths of all images."""
     return (read_ground_truth(dataset, index, geometry) for index in range(len(dataset)))
 
 
 def find_image(dataset: BaseDataset, name: str) -> int:
-    """The index of the image of that file name.
+    """Return the index of the image of that file name.
 
     Raises:
         ValueError: the data set has no such image.
@@ -128,11 +133,8 @@ def find_image(dataset: BaseDataset, name: str) -> int:
     raise ValueError(f'the annotations have no image {wanted!r}; --index takes 0 to {len(dataset) - 1}')
 
 
-def read_image(cfg: Config,
-               dataset: BaseDataset,
-               truth: GroundTruth,
-               file: Optional[str] = None) -> np.ndarray:
-    """The pixels of an image in the size of the network's input, (h, w, 3) uint8 RGB.
+def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None) -> np.ndarray:
+    """Return the pixels of an image in the size of the network's input, (h, w, 3) uint8 RGB.
 
     Args:
         cfg: its training pipeline's first transforms load the image.

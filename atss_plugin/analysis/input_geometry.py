@@ -1,4 +1,5 @@
 """The size in which images reach the network, from the pipelines of a config."""
+
 import math
 from dataclasses import dataclass
 from typing import Optional, Tuple
@@ -17,6 +18,7 @@ class InputGeometry:
         keep_ratio: whether the aspect ratio is kept.
         divisor: heights and widths are padded to a multiple of it.
     """
+
     scale: Optional[Tuple[int, int]] = None
     keep_ratio: bool = True
     divisor: int = 1
@@ -43,19 +45,18 @@ class InputGeometry:
 
 
 def input_geometry(cfg: Config) -> InputGeometry:
-    """The geometry of a config: the training pipeline's ``Resize``, or the test pipeline's where training
+    """Return the geometry of a config: the training pipeline's ``Resize``, or the test pipeline's where training
     draws a size at random (or resizes nothing).  Crops and mosaics are not followed."""
     divisor = cfg.model.get('data_preprocessor', {}).get('pad_size_divisor', 1)
     for name in ('train_dataloader', 'test_dataloader', 'val_dataloader'):
         for transform in pipeline_of((cfg.get(name) or {}).get('dataset') or {}):
             scale = transform.get('scale')
-            if transform['type'].endswith('Resize') and isinstance(scale, (tuple, list)) and isinstance(
-                    scale[0], int):
+            if transform['type'].endswith('Resize') and isinstance(scale, (tuple, list)) and isinstance(scale[0], int):
                 return InputGeometry(tuple(scale), transform.get('keep_ratio', False), divisor)
     return InputGeometry(divisor=divisor)
 
 
 def pipeline_of(dataset: dict) -> list:
-    """The transforms of a data set, those of wrapped data sets first."""
+    """Return the transforms of a data set, those of wrapped data sets first."""
     inner = pipeline_of(dataset['dataset']) if 'dataset' in dataset else []
     return [*inner, *(dataset.get('pipeline') or [])]

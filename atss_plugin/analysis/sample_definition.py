@@ -2,6 +2,7 @@
 
 Legend: N priors, B images, L levels, G ground truths.
 """
+
 import ast
 import inspect
 import math
@@ -23,12 +24,27 @@ from atss_plugin.registry import TASK_UTILS
 from .ground_truth import GroundTruth
 
 # The paper's names of the sample definitions, and their classes.
-NAMES = {'ATSS': 'ATSSAssigner', 'IoU': 'IoUAssigner', 'SSC': 'SpatialScaleAssigner',
-         'CenterSampling': 'CenterSamplingAssigner', 'TopKIoU': 'TopKIoUAssigner'}
+NAMES = {
+    'ATSS': 'ATSSAssigner',
+    'IoU': 'IoUAssigner',
+    'SSC': 'SpatialScaleAssigner',
+    'CenterSampling': 'CenterSamplingAssigner',
+    'TopKIoU': 'TopKIoUAssigner',
+}
 # mmdet's assigners that decide by what a model predicts, or by more than priors and boxes.
-UNDECIDABLE = ('ApproxMaxIoUAssigner', 'DynamicSoftLabelAssigner', 'GridAssigner', 'HungarianAssigner',
-               'MultiInstanceAssigner', 'PointAssigner', 'RegionAssigner', 'SimOTAAssigner',
-               'TaskAlignedAssigner', 'TopkHungarianAssigner', 'UniformAssigner')
+UNDECIDABLE = (
+    'ApproxMaxIoUAssigner',
+    'DynamicSoftLabelAssigner',
+    'GridAssigner',
+    'HungarianAssigner',
+    'MultiInstanceAssigner',
+    'PointAssigner',
+    'RegionAssigner',
+    'SimOTAAssigner',
+    'TaskAlignedAssigner',
+    'TopkHungarianAssigner',
+    'UniformAssigner',
+)
 
 
 class PriorGrid(NamedTuple):
@@ -39,6 +55,7 @@ class PriorGrid(NamedTuple):
         num_level_priors: the number of each level, L.
         level: (N,) the level of each prior.
     """
+
     priors: Tensor
     num_level_priors: List[int]
     level: Tensor
@@ -59,6 +76,7 @@ class SampleDefinition:
         allowed_border: by how many pixels priors may leave the image, negative for any (``train_cfg`` of
             mmdet's heads).
     """
+
     label: str
     prior_generator: Any
     assigner: Any
@@ -81,19 +99,21 @@ class SampleDefinition:
         return f'candidates found by atss_plugin.ATSSAssigner, {self.assigner.topk} anchors a level'
 
     def _grid(self, pad_shape: Tuple[int, int]) -> PriorGrid:
-        sizes = [(math.ceil(pad_shape[0] / stride[1]), math.ceil(pad_shape[1] / stride[0]))
-                 for stride in self.prior_generator.strides]
+        sizes = [
+            (math.ceil(pad_shape[0] / stride[1]), math.ceil(pad_shape[1] / stride[0]))
+            for stride in self.prior_generator.strides
+        ]
         levels = self.prior_generator.grid_priors(sizes, device='cpu')
         if levels[0].size(-1) != 4:
             raise ValueError(
                 f'{type(self.prior_generator).__name__} gives points without a size; an assigner of '
-                'anchors needs an AnchorGenerator in the head')
+                'anchors needs an AnchorGenerator in the head'
+            )
         counts = [len(level) for level in levels]
-        return PriorGrid(torch.cat(levels), counts,
-                         torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)))
+        return PriorGrid(torch.cat(levels), counts, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)))
 
     def assign(self, truths: Sequence[GroundTruth]) -> Tensor:
-        """Assigns the images of a batch.
+        """Assign the images of a batch.
 
         Args:
             truths: ground truths of B images of one padded shape.
@@ -106,24 +126,26 @@ class SampleDefinition:
         ignored = [truth.ignored_instances() for truth in truths]
         if hasattr(self.assigner, 'assign_batch') and self.allowed_border < 0:
             return self.assigner.assign_batch(grid.priors, grid.num_level_priors, instances, ignored).gt_inds
-        return torch.stack([self._assign_image(grid, truth.img_shape, *pair)
-                            for truth, *pair in zip(truths, instances, ignored)])
+        return torch.stack(
+            [self._assign_image(grid, truth.img_shape, *pair) for truth, *pair in zip(truths, instances, ignored)]
+        )
 
-    def _assign_image(self, grid: PriorGrid, img_shape: Tuple[int, int], instances: InstanceData,
-                      ignored: InstanceData) -> Tensor:
+    def _assign_image(
+        self, grid: PriorGrid, img_shape: Tuple[int, int], instances: InstanceData, ignored: InstanceData
+    ) -> Tensor:
         """As mmdet's heads do it: priors that leave the image too far take no part."""
         kept = anchor_inside_flags(
-            grid.priors, torch.ones(len(grid.priors), dtype=torch.bool), img_shape, self.allowed_border)
+            grid.priors, torch.ones(len(grid.priors), dtype=torch.bool), img_shape, self.allowed_border
+        )
         arguments = dict(gt_instances=instances, gt_instances_ignore=ignored)
         if 'num_level_priors' in inspect.signature(self.assigner.assign).parameters:
-            arguments['num_level_priors'] = grid.level[kept].bincount(
-                minlength=len(grid.num_level_priors)).tolist()
+            arguments['num_level_priors'] = grid.level[kept].bincount(minlength=len(grid.num_level_priors)).tolist()
         gt_inds = torch.zeros(len(grid.priors), dtype=torch.long)
         gt_inds[kept] = self.assigner.assign(InstanceData(priors=grid.priors[kept]), **arguments).gt_inds
         return gt_inds
 
     def candidates(self, pad_shape: Tuple[int, int], bboxes: Tensor) -> Optional[Candidates]:
-        """The candidates of ground truths (G, 4) and their thresholds; None unless this is ATSS.
+        """Return the candidates of ground truths (G, 4) and their thresholds; None unless this is ATSS.
 
         mmdet's ATSSAssigner does not tell its own: they are those of ours with as many anchors a level.
         """
@@ -137,7 +159,7 @@ class SampleDefinition:
 
 
 def definition_of_config(cfg: Config, label: Optional[str] = None) -> SampleDefinition:
-    """The sample definition of a config's dense head: ``bbox_head``, or ``rpn_head`` of two-stage detectors.
+    """Return the sample definition of a config's dense head: ``bbox_head``, or ``rpn_head`` of two-stage detectors.
 
     Args:
         cfg: the config.
@@ -154,7 +176,7 @@ def definition_of_config(cfg: Config, label: Optional[str] = None) -> SampleDefi
 
 
 def definition_of_head(head: Any, label: str) -> SampleDefinition:
-    """The sample definition of a head that is built.
+    """Return the sample definition of a head that is built.
 
     Raises:
         ValueError: as :func:`definition_of_config`.
@@ -162,7 +184,8 @@ def definition_of_head(head: Any, label: str) -> SampleDefinition:
     if getattr(head, 'assigner', None) is None:
         raise ValueError(
             f'{type(head).__name__} has no assigner: it computes its targets by itself. '
-            'Choose a config whose head has one (configs/table1/fcos.py is FCOS with an assigner)')
+            'Choose a config whose head has one (configs/table1/fcos.py is FCOS with an assigner)'
+        )
     check_decidable(head.assigner)
     # our heads train on all priors, mmdet's on those within the allowed border
     ours = type(head).__module__.startswith('atss_plugin')
@@ -171,7 +194,7 @@ def definition_of_head(head: Any, label: str) -> SampleDefinition:
 
 
 def build_head(cfg: Config):
-    """The dense head of a config, without backbone and weights, and its assigner's config."""
+    """Return the dense head of a config, without backbone and weights, and its assigner's config."""
     model = cfg.model
     name = next((name for name in ('rpn_head', 'bbox_head') if isinstance(model.get(name), dict)), None)
     if name is None:
@@ -186,7 +209,7 @@ def build_head(cfg: Config):
 
 
 def definition_of_name(text: str, prior_generator: Any) -> SampleDefinition:
-    """A named assigner on the priors of a generator.
+    """Return a named assigner on the priors of a generator.
 
     Args:
         text: a name of ``NAMES`` or a scoped type, with options if wanted: ``ATSS:topk=15``,
@@ -214,7 +237,8 @@ def _scoped_type(name: str) -> str:
         return name
     raise ValueError(
         f'no assigner {name!r}: give one of {", ".join(NAMES)}, a type with its scope such as '
-        'mmdet.ATSSAssigner, or the path of a config')
+        'mmdet.ATSSAssigner, or the path of a config'
+    )
 
 
 def _parse_options(text: str, options: str) -> dict:
@@ -228,23 +252,26 @@ def _parse_options(text: str, options: str) -> dict:
 
 
 def check_decidable(assigner: Any) -> None:
-    """Raises a ValueError if the assigner decides by more than priors and boxes."""
+    """Raise a ValueError if the assigner decides by more than priors and boxes."""
     name = type(assigner).__name__
     if name in UNDECIDABLE or getattr(assigner, 'alpha', None) is not None:
         raise ValueError(
-            f'{name} decides by the predictions of a model; what it does cannot be seen from priors and '
-            'boxes alone')
+            f'{name} decides by the predictions of a model; what it does cannot be seen from priors and boxes alone'
+        )
 
 
 def describe(assigner: Any, cfg: dict) -> str:
-    """A short name: the paper's, and the options that differ from the defaults of the class."""
+    """Return a short name: the paper's, and the options that differ from the defaults of the class."""
     cls = type(assigner)
-    short = next((short for short, name in NAMES.items()
-                  if name == cls.__name__ and cls.__module__.startswith('atss_plugin')), None)
+    short = next(
+        (short for short, name in NAMES.items() if name == cls.__name__ and cls.__module__.startswith('atss_plugin')),
+        None,
+    )
     name = short or f'mmdet {cls.__name__.replace("Assigner", "")}'
     defaults = {key: value.default for key, value in inspect.signature(cls.__init__).parameters.items()}
     options = [
-        f'{key}={value}' for key, value in cfg.items()
+        f'{key}={value}'
+        for key, value in cfg.items()
         if key not in ('type', '_scope_') and not isinstance(value, dict) and defaults.get(key) != value
     ]
     return f'{name} ({", ".join(options)})' if options else name

@@ -2,6 +2,7 @@
 
 Legend: B images of a batch, G ground truths of all of them, N priors, L levels.
 """
+
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Callable, Dict, Iterator, List, Sequence
@@ -47,6 +48,7 @@ class AssignmentStatistics:
             looked at for this.
         ambiguous: those of them that several ground truths would take.
     """
+
     label: str
     levels: List[str]
     frame: pd.DataFrame
@@ -55,7 +57,7 @@ class AssignmentStatistics:
     ambiguous: int = 0
 
     def by(self, grouping: str) -> pd.DataFrame:
-        """A line a bin of ``size``, ``coco size``, ``aspect`` or ``crowdedness``.
+        """Return a line a bin of ``size``, ``coco size``, ``aspect`` or ``crowdedness``.
 
         Returns:
             Columns ``ground truths``, ``mean``, ``std``, ``p10``, ``median``, ``p90`` (of the positives a
@@ -65,19 +67,20 @@ class AssignmentStatistics:
         # as intervals that hold their lower edge
         bins = pd.cut(self.frame[column], edges, right=False, labels=BIN_NAMES[grouping])
         groups = self.frame.groupby(bins, observed=False)['positives']
-        return pd.DataFrame({
-            'ground truths': groups.size(),
-            'mean': groups.mean(),
-            'std': groups.std(),
-            'p10': groups.quantile(0.1),
-            'median': groups.median(),
-            'p90': groups.quantile(0.9),
-            'unmatched': groups.apply(lambda positives: (positives == 0).mean()
-                                      if len(positives) else np.nan),
-        })
+        return pd.DataFrame(
+            {
+                'ground truths': groups.size(),
+                'mean': groups.mean(),
+                'std': groups.std(),
+                'p10': groups.quantile(0.1),
+                'median': groups.median(),
+                'p90': groups.quantile(0.9),
+                'unmatched': groups.apply(lambda positives: (positives == 0).mean() if len(positives) else np.nan),
+            }
+        )
 
     def level_share(self) -> pd.Series:
-        """The share of all positives on each level."""
+        """Return the share of all positives on each level."""
         counts = self.frame[self.levels].sum()
         return counts / max(counts.sum(), 1)
 
@@ -85,8 +88,11 @@ class AssignmentStatistics:
         """Totals, means and shares over all ground truths."""
         positives = self.frame['positives']
         result = {
-            'images': self.num_images, 'ground truths': len(positives), 'positives': int(positives.sum()),
-            'positives per ground truth': positives.mean(), 'standard deviation': positives.std(),
+            'images': self.num_images,
+            'ground truths': len(positives),
+            'positives': int(positives.sum()),
+            'positives per ground truth': positives.mean(),
+            'standard deviation': positives.std(),
             'without a positive': (positives == 0).mean(),
             'ambiguous anchors': self.ambiguous / self.claimed if self.claimed else np.nan,
         }
@@ -98,10 +104,7 @@ class AssignmentStatistics:
     def to_dict(self) -> dict:
         """Everything a program may read, with missing values None."""
         groupings = {name: self.by(name).reset_index(names='bin').to_dict('records') for name in BINS}
-        result = dict(assigner=self.label,
-                      overall=self.overall(),
-                      levels=self.level_share().to_dict(),
-                      **groupings)
+        result = dict(assigner=self.label, overall=self.overall(), levels=self.level_share().to_dict(), **groupings)
         return _without_nan(result)
 
 
@@ -124,11 +127,13 @@ def describe_boxes(truth: GroundTruth) -> np.ndarray:
     return np.stack([size, size * shrink, np.maximum(width / height, height / width), crowdedness], axis=1)
 
 
-def collect_statistics(definition: SampleDefinition,
-                       truths: Sequence[GroundTruth],
-                       ambiguity_images: int = 200,
-                       progress: Progress = lambda images: None) -> AssignmentStatistics:
-    """Assigns every image of a data set and counts.
+def collect_statistics(
+    definition: SampleDefinition,
+    truths: Sequence[GroundTruth],
+    ambiguity_images: int = 200,
+    progress: Progress = lambda images: None,
+) -> AssignmentStatistics:
+    """Assign every image of a data set and counts.
 
     Args:
         definition: the sample definition.
@@ -148,13 +153,18 @@ def collect_statistics(definition: SampleDefinition,
     looked_at = truths[::step] if step else []
     counts = [claim_counts(definition, truth) for truth in looked_at]
     return AssignmentStatistics(
-        definition.label, definition.levels, frame, len(truths),
+        definition.label,
+        definition.levels,
+        frame,
+        len(truths),
         claimed=sum(int((count > 0).sum()) for count in counts),
-        ambiguous=sum(int((count > 1).sum()) for count in counts))
+        ambiguous=sum(int((count > 1).sum()) for count in counts),
+    )
 
 
 def batches(definition: SampleDefinition, truths: Sequence[GroundTruth]) -> Iterator[List[GroundTruth]]:
     """Images of one padded shape together, so many that their result stays small."""
+
     def shape(truth: GroundTruth):
         return truth.pad_shape
 
@@ -162,13 +172,14 @@ def batches(definition: SampleDefinition, truths: Sequence[GroundTruth]) -> Iter
         images = list(group)
         size = max(1, BATCH_ELEMENTS // len(definition.grid(pad_shape).priors))
         for start in range(0, len(images), size):
-            yield images[start:start + size]
+            yield images[start : start + size]
 
 
 def _count_batch(definition: SampleDefinition, batch: List[GroundTruth], progress: Progress) -> np.ndarray:
-    """The lines (G, 5 + L) of the ground truths of a batch."""
-    counts = count_positives(definition.assign(batch), [len(t.bboxes) for t in batch],
-                             definition.grid(batch[0].pad_shape))
+    """Return the lines (G, 5 + L) of the ground truths of a batch."""
+    counts = count_positives(
+        definition.assign(batch), [len(t.bboxes) for t in batch], definition.grid(batch[0].pad_shape)
+    )
     boxes = np.concatenate([truth.bboxes for truth in batch])
     candidates = definition.candidates(batch[0].pad_shape, torch.from_numpy(boxes)) if len(boxes) else None
     threshold = candidates.threshold.numpy() if candidates else np.full(len(boxes), np.nan)
@@ -206,11 +217,19 @@ def claim_counts(definition: SampleDefinition, truth: GroundTruth) -> Tensor:
     size = max(1, BATCH_ELEMENTS // len(grid.priors))
     alone = [_only(truth, number) for number in range(len(truth.bboxes))]
     for start in range(0, len(alone), size):
-        counts += (definition.assign(alone[start:start + size]) > 0).sum(0)
+        counts += (definition.assign(alone[start : start + size]) > 0).sum(0)
     return counts
 
 
 def _only(truth: GroundTruth, number: int) -> GroundTruth:
     kept = slice(number, number + 1)
-    return GroundTruth(truth.name, truth.ori_shape, truth.img_shape, truth.pad_shape, truth.bboxes[kept],
-                       truth.labels[kept], truth.ignored, truth.index)
+    return GroundTruth(
+        truth.name,
+        truth.ori_shape,
+        truth.img_shape,
+        truth.pad_shape,
+        truth.bboxes[kept],
+        truth.labels[kept],
+        truth.ignored,
+        truth.index,
+    )

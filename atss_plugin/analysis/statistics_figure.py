@@ -1,4 +1,5 @@
 """The picture of :class:`AssignmentStatistics`: several sample definitions over one data set."""
+
 from pathlib import Path
 from typing import List
 
@@ -13,8 +14,7 @@ SHARE_OF_CANDIDATES = 0.2
 SIZE_BINS_A_OCTAVE = 2
 
 
-def save_statistics_figure(statistics: List[AssignmentStatistics], title: str, path: Path,
-                           expected: float = 0) -> None:
+def save_statistics_figure(statistics: List[AssignmentStatistics], title: str, path: Path, expected: float = 0) -> None:
     """Draws what sample definitions do over a data set.
 
     Args:
@@ -32,11 +32,7 @@ def save_statistics_figure(statistics: List[AssignmentStatistics], title: str, p
         _draw_thresholds(axes[1, 2], statistics)
         handles, labels = axes[0, 1].get_legend_handles_labels()
         fig.suptitle(title, x=0.012, y=0.995, ha='left', va='top', fontsize=11, fontweight='bold')
-        fig.legend(handles,
-                   labels,
-                   loc='upper left',
-                   bbox_to_anchor=(0.005, 0.967),
-                   ncols=min(len(labels), 6))
+        fig.legend(handles, labels, loc='upper left', bbox_to_anchor=(0.005, 0.967), ncols=min(len(labels), 6))
         fig.tight_layout(rect=(0, 0, 1, 0.925), h_pad=2.2, w_pad=2.2)
         fig.savefig(path)
 
@@ -47,19 +43,21 @@ def _draw_sizes(axes, statistics: List[AssignmentStatistics], expected: float) -
         octaves = (np.log2(entry.frame['size']) * SIZE_BINS_A_OCTAVE).round() / SIZE_BINS_A_OCTAVE
         # a mean of very few ground truths would be drawn like one of many
         few = min(10, len(octaves) // 50)
-        groups = entry.frame['positives'].groupby(
-            2**octaves[octaves.groupby(octaves).transform('size') > few])
+        groups = entry.frame['positives'].groupby(2 ** octaves[octaves.groupby(octaves).transform('size') > few])
         low, mean, high = groups.quantile(0.1), groups.mean(), groups.quantile(0.9)
         axes.fill_between(mean.index, low, high, color=color, alpha=0.13, linewidth=0)
         axes.plot(mean.index, mean, color=color, label=entry.label)
         top = max(top, high.max() if len(high) else 1)
     if expected:
         axes.axhline(expected, color=GREY, linestyle='--', linewidth=1)
-        axes.annotate(f'0.2 kL\n= {expected:g}', (1.01, expected),
-                      xycoords=('axes fraction', 'data'),
-                      va='center',
-                      color=GREY,
-                      fontsize=8)
+        axes.annotate(
+            f'0.2 kL\n= {expected:g}',
+            (1.01, expected),
+            xycoords=('axes fraction', 'data'),
+            va='center',
+            color=GREY,
+            fontsize=8,
+        )
     axes.set_xscale('log', base=2)
     axes.set_ylim(0, top * 1.08)
     axes.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
@@ -107,25 +105,39 @@ def _draw_thresholds(axes, statistics: List[AssignmentStatistics]) -> None:
     axes.set_title('IoU thresholds that ATSS computes')
     axes.set_xlabel('mean + std of the candidates')
     if not drawn:
-        axes.annotate('none of these\ncomputes thresholds', (0.5, 0.5), xycoords='axes fraction', ha='center',
-                      va='center', color=GREY)
+        axes.annotate(
+            'none of these\ncomputes thresholds',
+            (0.5, 0.5),
+            xycoords='axes fraction',
+            ha='center',
+            va='center',
+            color=GREY,
+        )
         axes.set_xticks([])
         axes.set_yticks([])
         return
     for color, entry in drawn:
         threshold = entry.frame['threshold']
-        axes.hist(threshold, bins=np.linspace(0, 1, 51), color=color, alpha=0.75 if len(drawn) == 1 else 0.45,
-                  weights=np.full(len(threshold), 100 / max(len(threshold), 1)))
+        axes.hist(
+            threshold,
+            bins=np.linspace(0, 1, 51),
+            color=color,
+            alpha=0.75 if len(drawn) == 1 else 0.45,
+            weights=np.full(len(threshold), 100 / max(len(threshold), 1)),
+        )
         median = threshold.median()
         axes.axvline(median, color=color, linewidth=1.2)
         if len(drawn) == 1:
-            axes.annotate(f'median {median:.2f}', (median, 1),
-                          xycoords=('data', 'axes fraction'),
-                          xytext=(-4, -2),
-                          textcoords='offset points',
-                          ha='right',
-                          va='top',
-                          color=color)
+            axes.annotate(
+                f'median {median:.2f}',
+                (median, 1),
+                xycoords=('data', 'axes fraction'),
+                xytext=(-4, -2),
+                textcoords='offset points',
+                ha='right',
+                va='top',
+                color=color,
+            )
     axes.set_xlim(0, 0.8)
     axes.set_ylabel('% of ground truths')
 

@@ -1,4 +1,5 @@
 """How every figure of the project looks."""
+
 from contextlib import contextmanager
 
 import matplotlib
@@ -36,7 +37,7 @@ STYLE = {
 
 @contextmanager
 def figure(*args, **kwargs):
-    """A figure and its axes (``plt.subplots``) in the project's style, closed at the end."""
+    """Return a figure and its axes (``plt.subplots``) in the project's style, closed at the end."""
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(*args, **kwargs)
         try:

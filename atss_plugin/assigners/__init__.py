@@ -1,4 +1,5 @@
 """Sample definitions: one file, one paper noun, one class."""
+
 from .atss import ATSSAssigner, Candidates
 from .base import BatchAssignment
 from .center_sampling import CenterSamplingAssigner
@@ -7,6 +8,11 @@ from .spatial_scale import SpatialScaleAssigner
 from .topk_iou import TopKIoUAssigner
 
 __all__ = [
-    'ATSSAssigner', 'BatchAssignment', 'Candidates', 'CenterSamplingAssigner', 'IoUAssigner', 'SpatialScaleAssigner',
-    'TopKIoUAssigner'
+    'ATSSAssigner',
+    'BatchAssignment',
+    'Candidates',
+    'CenterSamplingAssigner',
+    'IoUAssigner',
+    'SpatialScaleAssigner',
+    'TopKIoUAssigner',
 ]

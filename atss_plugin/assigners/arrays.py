@@ -6,6 +6,7 @@ What the two spell alike (operators, indexing, ``reshape``) the assigners just w
 
 Legend: n elements, C columns, P claims.
 """
+
 from typing import Iterator, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -21,14 +22,14 @@ def on_host(tensor: Tensor) -> bool:
 
 
 def to_array(array: Array) -> Array:
-    """A tensor as the array that the assigners work on, sharing its memory."""
+    """Return a tensor as the array that the assigners work on, sharing its memory."""
     if isinstance(array, Tensor) and on_host(array):
         return (array.detach() if array.requires_grad else array).numpy()
     return array
 
 
 def to_tensor(array: Array) -> Tensor:
-    """The tensor again."""
+    """Return the tensor again."""
     if isinstance(array, np.ndarray):
         return torch.from_numpy(array if array.flags.writeable else array.copy())
     return array
@@ -41,6 +42,7 @@ def library(array: Array) -> Union['Host', 'Device']:
 
 class Host:
     """Operations on NumPy's arrays."""
+
     minimum, maximum, ceil, where, isfinite = np.minimum, np.maximum, np.ceil, np.where, np.isfinite
     amax, stack, concatenate, broadcast_to = np.amax, np.stack, np.concatenate, np.broadcast_to
     contiguous = np.ascontiguousarray
@@ -77,7 +79,7 @@ class Host:
 
     @staticmethod
     def tables(num: int, values: Sequence[int], like: np.ndarray) -> Iterator[np.ndarray]:
-        """An int64 table (num,) for each value, filled with it; one allocation, and PyTorch fills with all threads."""
+        """Return an int64 table (num,) for each value, filled with it; one allocation, and PyTorch fills with all threads."""
         tables = np.empty((len(values), num), dtype=np.int64)
         for table, value in zip(tables, values):
             torch.from_numpy(table).fill_(value)
@@ -85,7 +87,7 @@ class Host:
 
     @staticmethod
     def gather(table: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """The entries of (..., n) at some indices into its last dimension."""
+        """Return the entries of (..., n) at some indices into its last dimension."""
         return table.take(index, axis=-1)
 
     @staticmethod
@@ -100,7 +102,7 @@ class Host:
         if k >= len(values):
             return Host.broadcast_to(np.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1)), values.shape)
         index = np.argpartition(values, (k - 1, k), axis=0)
-        last, first_left_out = Host.take(values, index[k - 1:k + 1])
+        last, first_left_out = Host.take(values, index[k - 1 : k + 1])
         if (last < first_left_out).all():
             return index[:k].copy()  # not a part of the n that keeps them all
         with np.errstate(invalid='ignore'):
@@ -109,7 +111,7 @@ class Host:
 
     @staticmethod
     def take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """The values (n, ...) at some indices (k, ...) of every column."""
+        """Return the values (n, ...) at some indices (k, ...) of every column."""
         if not values.flags.c_contiguous:
             return np.take_along_axis(values, index, 0)
         columns = values[0].size
@@ -144,6 +146,7 @@ class Host:
 
 class Device:
     """The same on PyTorch's tensors, without making the host wait for the device."""
+
     minimum, maximum, ceil, where, isfinite = torch.minimum, torch.maximum, torch.ceil, torch.where, torch.isfinite
     amax, stack, concatenate, broadcast_to = torch.amax, torch.stack, torch.cat, torch.broadcast_to
     contiguous = Tensor.contiguous
@@ -177,7 +180,7 @@ class Device:
 
     @staticmethod
     def tables(num: int, values: Sequence[int], like: Tensor) -> Iterator[Tensor]:
-        return (like.new_full((num, ), value) for value in values)
+        return (like.new_full((num,), value) for value in values)
 
     @staticmethod
     def gather(table: Tensor, index: Tensor) -> Tensor:
@@ -221,7 +224,7 @@ class Device:
 
     @staticmethod
     def equal(one: Tensor, other: Tensor) -> bool:
-        """The host has to wait for the answer."""
+        """Return the host has to wait for the answer."""
         return torch.equal(one, other)
 
 
@@ -236,5 +239,5 @@ def positions(mask: Array) -> Tuple[Tuple[Array, ...], Optional[Array]]:
 
 
 def gather(table: Array, index: Array) -> Array:
-    """The entries of a table (..., n) at some indices into its last dimension."""
+    """Return the entries of a table (..., n) at some indices into its last dimension."""
     return library(table).gather(table, index)

@@ -2,6 +2,7 @@
 
 Legend: N priors, G ground truths, M candidates of a ground truth, k locations a level, A anchors a location.
 """
+
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -29,6 +30,7 @@ class Candidates(NamedTuple):
         std (Tensor): (G,) of the IoU, with n - 1; 0 for a single candidate.
         threshold (Tensor): (G,) mean + std.
     """
+
     index: Tensor
     mask: Tensor
     iou: Tensor
@@ -61,13 +63,15 @@ class ATSSAssigner(PyramidAssigner):
         ValueError: ``topk`` < 1, ``anchors_per_location`` < 1 or ``min_positives`` < 0.
     """
 
-    def __init__(self,
-                 topk: int = 9,
-                 anchors_per_location: Optional[int] = None,
-                 iou_calculator: dict = dict(type='BboxOverlaps2D'),
-                 ignore_iof_thr: float = -1,
-                 alpha: Optional[float] = None,
-                 min_positives: int = 0) -> None:
+    def __init__(
+        self,
+        topk: int = 9,
+        anchors_per_location: Optional[int] = None,
+        iou_calculator: dict = dict(type='BboxOverlaps2D'),
+        ignore_iof_thr: float = -1,
+        alpha: Optional[float] = None,
+        min_positives: int = 0,
+    ) -> None:
         super().__init__(iou_calculator, ignore_iof_thr)
         check_at_least('topk', topk, 1)
         check_at_least('min_positives', min_positives, 0)
@@ -79,27 +83,30 @@ class ATSSAssigner(PyramidAssigner):
         self.min_positives = min_positives
 
     @torch.no_grad()
-    def candidates(self,
-                   priors: Tensor,
-                   num_level_priors: Optional[Sequence[int]],
-                   gt_bboxes: Tensor,
-                   gt_labels: Optional[Tensor] = None,
-                   predictions: Optional[InstanceData] = None) -> Candidates:
-        """The candidates of ground truths (G, 4) among priors (N, 4), and their IoU threshold."""
-        gts = InstanceData(bboxes=gt_bboxes) if gt_labels is None else \
-            InstanceData(bboxes=gt_bboxes, labels=gt_labels)
+    def candidates(
+        self,
+        priors: Tensor,
+        num_level_priors: Optional[Sequence[int]],
+        gt_bboxes: Tensor,
+        gt_labels: Optional[Tensor] = None,
+        predictions: Optional[InstanceData] = None,
+    ) -> Candidates:
+        """Return the candidates of ground truths (G, 4) among priors (N, 4), and their IoU threshold."""
+        gts = InstanceData(bboxes=gt_bboxes) if gt_labels is None else InstanceData(bboxes=gt_bboxes, labels=gt_labels)
         priors = checked_priors(priors)
         with np.errstate(all='ignore'):
             pyramid = self.pyramids.get(priors, num_level_priors, self.anchors_per_location)
             near, iou, mean, std = self._candidates(pyramid, collect([gts], priors), predictions)
         mask = near.index >= 0 if near.mask is None else near.mask
         index, mask, iou, level, *statistics = (
-            to_tensor(a) for a in (near.index.T, mask.T, iou.T, near.level, mean, std, mean + std))
+            to_tensor(a) for a in (near.index.T, mask.T, iou.T, near.level, mean, std, mean + std)
+        )
         return Candidates(index, mask, iou, level.clone(), *statistics)
 
-    def _candidates(self, pyramid: Pyramid, gts: GroundTruths,
-                    predictions: Optional[InstanceData]) -> Tuple[Nearest, Array, Array, Array]:
-        """The candidates, their IoU (M, G), and its mean and standard deviation (G,)."""
+    def _candidates(
+        self, pyramid: Pyramid, gts: GroundTruths, predictions: Optional[InstanceData]
+    ) -> Tuple[Nearest, Array, Array, Array]:
+        """Return the candidates, their IoU (M, G), and its mean and standard deviation (G,)."""
         # "select k anchor boxes whose center are closest to the center of ground-truth box g based on L2 distance"
         near = pyramid.nearest(box_centers(gts.corners), self.topk)
         iou = self._quality(pyramid, near.index, gts, predictions)
@@ -107,23 +114,30 @@ class ATSSAssigner(PyramidAssigner):
             iou = iou * near.mask
         return (near, iou, *mean_and_std(precise(iou), near.mask))
 
-    def _quality(self, pyramid: Pyramid, index: Array, gts: GroundTruths,
-                 predictions: Optional[InstanceData]) -> Array:
+    def _quality(self, pyramid: Pyramid, index: Array, gts: GroundTruths, predictions: Optional[InstanceData]) -> Array:
         """IoU of ground truths with their candidates (M, G), or with ``alpha`` DDOD's cost: (M, G)."""
         if self.alpha is None:
             return self.pair_overlaps(
-                gather(pyramid.corners, index), gather(pyramid.areas, index), gts.corners[:, :, None])
+                gather(pyramid.corners, index), gather(pyramid.areas, index), gts.corners[:, :, None]
+            )
         if predictions is None or 'scores' not in predictions or 'bboxes' not in predictions:
-            raise ValueError(f'alpha={self.alpha} needs scores and bboxes in pred_instances, which this head does '
-                             'not pass; use alpha=None, or a head such as DDODHead')
+            raise ValueError(
+                f'alpha={self.alpha} needs scores and bboxes in pred_instances, which this head does '
+                'not pass; use alpha=None, or a head such as DDODHead'
+            )
         boxes = gather(to_array(corners(predictions.bboxes.to(gts.boxes.dtype))), index)
         overlap = self.pair_overlaps(boxes, box_areas(boxes), gts.corners[:, :, None])
         score = predictions.scores[to_tensor(index), to_tensor(gts.labels)]  # half precision is nothing for NumPy
         score = to_array(score.to(gts.boxes.dtype).sigmoid())
-        return score**(1 - self.alpha) * overlap**self.alpha
+        return score ** (1 - self.alpha) * overlap**self.alpha
 
-    def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
-              predictions: Optional[InstanceData] = None) -> Match:
+    def match(
+        self,
+        priors: Tensor,
+        num_level_priors: Optional[Sequence[int]],
+        gts: GroundTruths,
+        predictions: Optional[InstanceData] = None,
+    ) -> Match:
         """Algorithm 1, lines 11 to 16, and the anchors that several objects claim."""
         pyramid = self.pyramids.get(priors, num_level_priors, self.anchors_per_location)
         near, iou, mean, std = self._candidates(pyramid, gts, predictions)
@@ -171,7 +185,7 @@ def mean_and_std(values: Array, mask: Optional[Array]) -> Tuple[Array, Array]:
     count, highest = mask.sum(0), library(values).amax(values * mask, 0)
     mean = highest + ((values - highest) * mask).sum(0) / count
     deviation = (values - mean) * mask
-    return mean, ((deviation * deviation).sum(0) / (count - 1).clip(1))**0.5
+    return mean, ((deviation * deviation).sum(0) / (count - 1).clip(1)) ** 0.5
 
 
 def check_at_least(name: str, value: int, least: int) -> None:

@@ -2,6 +2,7 @@
 
 Legend: N priors, G ground truths of all images together, B images, P claims, I ignored regions of an image.
 """
+
 from abc import abstractmethod
 from math import isfinite
 from typing import List, NamedTuple, Optional, Sequence, Union
@@ -32,6 +33,7 @@ class GroundTruths(NamedTuple):
         counts (list[int]): how many each image has.
         ignored (Array, optional): (B * N,) which priors of each image lie in ignored regions; None if none do.
     """
+
     boxes: Tensor
     corners: Array
     image: Array
@@ -60,6 +62,7 @@ class Match(NamedTuple):
         ignored (Array, optional): (B * N,) which priors the definition leaves out.
         max_overlaps (Array, optional): (B * N,) what to report; the IoU of the positives if None.
     """
+
     prior: Array
     gt: Array
     overlap: Array
@@ -80,6 +83,7 @@ class BatchAssignment(NamedTuple):
         gt_bboxes (Tensor): (G, 4) the boxes of the batch, image after image.
         counts (list[int]): how many of them each image has.
     """
+
     gt_inds: Tensor
     labels: Tensor
     max_overlaps: Tensor
@@ -87,7 +91,7 @@ class BatchAssignment(NamedTuple):
     counts: List[int]
 
     def boxes_at(self, slots: Union[Tensor, slice]) -> Tensor:
-        """The ground truths (P, 4) that some of the B * N priors of all images are positive for, zeros for others."""
+        """Return the ground truths (P, 4) that some of the B * N priors of all images are positive for, zeros for others."""
         device, num_priors = self.gt_inds.device, self.gt_inds.size(1)
         slots = torch.arange(self.gt_inds.numel(), device=device)[slots]
         counts = torch.tensor(self.counts, dtype=torch.long)
@@ -102,8 +106,10 @@ class Assignment(AssignResult):
     gives."""
 
     def __getattr__(self, name: str):
-        raise AttributeError(f'the head reads {name!r} from the result of its assigner; the assigners of atss_plugin '
-                             'do not compute it, so this head works with its own assigner only')
+        raise AttributeError(
+            f'the head reads {name!r} from the result of its assigner; the assigners of atss_plugin '
+            'do not compute it, so this head works with its own assigner only'
+        )
 
 
 class PyramidAssigner(BaseAssigner):
@@ -117,14 +123,22 @@ class PyramidAssigner(BaseAssigner):
 
     def __init__(self, iou_calculator: dict = dict(type='BboxOverlaps2D'), ignore_iof_thr: float = -1) -> None:
         self.iou_calculator = TASK_UTILS.build(iou_calculator)
-        self.plain_iou = type(self.iou_calculator) is BboxOverlaps2D and self.iou_calculator.scale == 1 and \
-            self.iou_calculator.dtype is None
+        self.plain_iou = (
+            type(self.iou_calculator) is BboxOverlaps2D
+            and self.iou_calculator.scale == 1
+            and self.iou_calculator.dtype is None
+        )
         self.ignore_iof_thr = ignore_iof_thr
         self.pyramids = PyramidCache()
 
     @abstractmethod
-    def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
-              predictions: Optional[InstanceData] = None) -> Match:
+    def match(
+        self,
+        priors: Tensor,
+        num_level_priors: Optional[Sequence[int]],
+        gts: GroundTruths,
+        predictions: Optional[InstanceData] = None,
+    ) -> Match:
         """Decide which priors (N, 4) are positive for which ground truths; there is at least one of either."""
 
     def assign(self, pred_instances: InstanceData, *args, **kwargs) -> AssignResult:
@@ -156,18 +170,23 @@ class PyramidAssigner(BaseAssigner):
             raise TypeError('assign() needs gt_instances, an InstanceData with bboxes and labels')
         ignore = kwargs.get('gt_instances_ignore')
         batch = self.assign_batch(
-            get_box_tensor(pred_instances.priors), kwargs.get('num_level_priors'), [kwargs['gt_instances']],
-            None if ignore is None else [ignore], pred_instances)
-        return Assignment(
-            len(batch.gt_bboxes), batch.gt_inds[0], batch.max_overlaps[0], labels=batch.labels[0])
+            get_box_tensor(pred_instances.priors),
+            kwargs.get('num_level_priors'),
+            [kwargs['gt_instances']],
+            None if ignore is None else [ignore],
+            pred_instances,
+        )
+        return Assignment(len(batch.gt_bboxes), batch.gt_inds[0], batch.max_overlaps[0], labels=batch.labels[0])
 
     @torch.no_grad()
-    def assign_batch(self,
-                     priors: Tensor,
-                     num_level_priors: Optional[Sequence[int]],
-                     batch_gt_instances: List[InstanceData],
-                     batch_gt_instances_ignore: Optional[List[InstanceData]] = None,
-                     predictions: Optional[InstanceData] = None) -> BatchAssignment:
+    def assign_batch(
+        self,
+        priors: Tensor,
+        num_level_priors: Optional[Sequence[int]],
+        batch_gt_instances: List[InstanceData],
+        batch_gt_instances_ignore: Optional[List[InstanceData]] = None,
+        predictions: Optional[InstanceData] = None,
+    ) -> BatchAssignment:
         """Assign the priors that all images of a batch share, in one go.
 
         Args:
@@ -183,8 +202,10 @@ class PyramidAssigner(BaseAssigner):
         """
         priors = checked_priors(priors)
         if batch_gt_instances_ignore is not None and len(batch_gt_instances_ignore) != len(batch_gt_instances):
-            raise ValueError(f'{len(batch_gt_instances_ignore)} entries of ignored regions for '
-                             f'{len(batch_gt_instances)} images: give one InstanceData (or None) for each image')
+            raise ValueError(
+                f'{len(batch_gt_instances_ignore)} entries of ignored regions for '
+                f'{len(batch_gt_instances)} images: give one InstanceData (or None) for each image'
+            )
         with np.errstate(all='ignore'):  # PyTorch does not warn of overflows
             gts = collect(batch_gt_instances, priors)
             gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
@@ -223,8 +244,7 @@ class PyramidAssigner(BaseAssigner):
                 gt_inds = lib.where(ignored.reshape(size), -1, gt_inds)
         if match.max_overlaps is not None:
             overlaps = match.max_overlaps.reshape(size)
-        return BatchAssignment(
-            *(to_tensor(table) for table in (gt_inds, labels, overlaps)), gts.boxes, gts.counts)
+        return BatchAssignment(*(to_tensor(table) for table in (gt_inds, labels, overlaps)), gts.boxes, gts.counts)
 
     def _in_ignored_regions(self, priors: Tensor, batch: Optional[List[InstanceData]]) -> Optional[Array]:
         """Which priors (B * N,) lie in an ignored region of their image, None if there can be none."""
@@ -252,15 +272,17 @@ class PyramidAssigner(BaseAssigner):
 FOREIGN_FIELDS = {
     'decoder_priors': "YOLOF's head reads its positive pairs from mmdet's UniformAssigner: keep that one",
     'responsible_flags': "YOLOv3's box coder can only encode a box whose centre lies in the cell of its anchor: keep "
-                         "mmdet's GridAssigner",
+    "mmdet's GridAssigner",
 }
 
 
 def check_fields(pred_instances: InstanceData) -> None:
     """Raise a ValueError for a head that cannot be served."""
     if 'priors' not in pred_instances:
-        raise ValueError('pred_instances have no priors, so there are no anchor boxes to assign: heads that match '
-                         "queries (the DETR family) need mmdet's HungarianAssigner")
+        raise ValueError(
+            'pred_instances have no priors, so there are no anchor boxes to assign: heads that match '
+            "queries (the DETR family) need mmdet's HungarianAssigner"
+        )
     for field in FOREIGN_FIELDS:
         if field in pred_instances:
             raise ValueError(FOREIGN_FIELDS[field])
@@ -272,7 +294,7 @@ def at_least_float32(boxes: Tensor) -> Tensor:
 
 
 def checked_priors(priors: Tensor) -> Tensor:
-    """The first four columns of the priors (N, 4 or more), at least float32, contiguous; a ValueError for others."""
+    """Return the first four columns of the priors (N, 4 or more), at least float32, contiguous; a ValueError for others."""
     if priors.dim() != 2 or priors.size(1) < 4:
         raise ValueError(f'priors must be (N, 4) boxes xyxy, not of shape {tuple(priors.shape)}')
     if priors.size(1) > 4 or not priors.is_contiguous() or priors.element_size() < 4:
@@ -281,7 +303,7 @@ def checked_priors(priors: Tensor) -> Tensor:
 
 
 def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
-    """The ground truths of all images, checked."""
+    """Return the ground truths of all images, checked."""
     boxes = checked_boxes('ground truth', batch)
     counts, labels = [box.size(0) for box in boxes], [getattr(gt, 'labels', None) for gt in batch]
     for i, count in enumerate(counts):
@@ -296,17 +318,16 @@ def collect(batch: List[InstanceData], priors: Tensor) -> GroundTruths:
     lib, image = library(box), np.repeat(np.arange(len(counts)), np.array(counts, dtype=np.int64))
     number = np.arange(1, len(image) + 1) - (np.cumsum(counts, dtype=np.int64) - counts)[image]
     image, first_slot, number = (lib.from_host(rows, box) for rows in (image, image * len(priors), number))
-    return GroundTruths(
-        boxes, lib.contiguous(corners(box)), image, first_slot, to_array(labels), number, counts)
+    return GroundTruths(boxes, lib.contiguous(corners(box)), image, first_slot, to_array(labels), number, counts)
 
 
 def joined(parts: List[Tensor], none: Optional[Tensor] = None) -> Tensor:
-    """The tensors of all images as one; ``none`` if there is no image."""
+    """Return the tensors of all images as one; ``none`` if there is no image."""
     return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else none
 
 
 def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
-    """The boxes (G, 4) of every image, at least float32.
+    """Return the boxes (G, 4) of every image, at least float32.
 
     Raises:
         ValueError: another shape, or a box that is not finite; the latter is not asked on an accelerator, where
@@ -315,11 +336,14 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
     boxes = [at_least_float32(get_box_tensor(instances.bboxes)) for instances in batch]
     for i, box in enumerate(boxes):
         if box.dim() != 2 or box.size(1) != 4:
-            raise ValueError(f'{what}s of image {i} in the batch must be (G, 4) boxes xyxy, not of shape '
-                             f'{tuple(box.shape)}')
+            raise ValueError(
+                f'{what}s of image {i} in the batch must be (G, 4) boxes xyxy, not of shape {tuple(box.shape)}'
+            )
     if boxes and on_host(boxes[0]) and not isfinite(to_array(joined(boxes)).sum()):
         for i, box in enumerate(boxes):  # or only the sum is infinite
             for bad in (~box.isfinite()).any(1).nonzero().flatten().tolist():
-                raise ValueError(f'{what} {bad} of image {i} in the batch is not finite: {box[bad].tolist()}; '
-                                 'repair or filter the annotation')
+                raise ValueError(
+                    f'{what} {bad} of image {i} in the batch is not finite: {box[bad].tolist()}; '
+                    'repair or filter the annotation'
+                )
     return boxes

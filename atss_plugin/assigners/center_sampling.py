@@ -2,6 +2,7 @@
 
 Legend: N priors, G ground truths, L levels, k locations a level, A anchors a location, P claims.
 """
+
 from typing import Optional, Sequence, Tuple
 
 import numpy as np
@@ -35,12 +36,14 @@ class CenterSamplingAssigner(ScaleRangeAssigner):
         ValueError: ``topk`` < 1, ``radius`` <= 0, or, when assigning, not one range (and stride) for each level.
     """
 
-    def __init__(self,
-                 topk: int = 9,
-                 radius: Optional[float] = None,
-                 scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES,
-                 ignore_iof_thr: float = -1,
-                 strides: Sequence[float] = (8, 16, 32, 64, 128)) -> None:
+    def __init__(
+        self,
+        topk: int = 9,
+        radius: Optional[float] = None,
+        scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES,
+        ignore_iof_thr: float = -1,
+        strides: Sequence[float] = (8, 16, 32, 64, 128),
+    ) -> None:
         super().__init__(scale_ranges, ignore_iof_thr)
         check_at_least('topk', topk, 1)
         if radius is not None and radius <= 0:
@@ -50,7 +53,7 @@ class CenterSamplingAssigner(ScaleRangeAssigner):
         self.strides = [float(s) for s in strides]
 
     def claims(self, pyramid: Pyramid, gts: GroundTruths) -> Claims:
-        """The candidates that also meet both constraints of SSC."""
+        """Return the candidates that also meet both constraints of SSC."""
         center, box = box_centers(gts.corners), precise(gts.corners)
         if self.radius is None:
             return self._nearest_claims(pyramid, center, box)
@@ -67,8 +70,9 @@ class CenterSamplingAssigner(ScaleRangeAssigner):
         sides = side_distances(gather(pyramid.points, near.index), box[:, :, None])  # (2, M, G) each
         distance = lib.maximum(*sides)
         low, high = lib.precise(lib.from_host(np.array(self.scale_ranges), box))[near.level].T[..., None]
-        positive = (lib.minimum(*lib.minimum(*sides)) > INSIDE_MARGIN) & (distance <= high).all(0) & \
-            (distance >= low).any(0)
+        positive = (
+            (lib.minimum(*lib.minimum(*sides)) > INSIDE_MARGIN) & (distance <= high).all(0) & (distance >= low).any(0)
+        )
         if near.mask is not None:
             positive &= near.mask
         (row, gt), mask = positions(positive)

@@ -2,6 +2,7 @@
 
 Legend: N priors, G ground truths.
 """
+
 from typing import Iterator, Tuple
 
 import torch
@@ -19,7 +20,7 @@ DENSE_BUDGET = 1 << 19
 
 
 def corners(boxes: Array) -> Array:
-    """The corners of boxes (n, 4) xyxy: (2, 2, n), first the lower, then the upper ones, x and y of each."""
+    """Return the corners of boxes (n, 4) xyxy: (2, 2, n), first the lower, then the upper ones, x and y of each."""
     return boxes.T.reshape(2, 2, -1)
 
 
@@ -41,7 +42,7 @@ def point_noise(priors: Tensor) -> Tensor:
 
 
 def anchor_points(priors: Tensor) -> Tensor:
-    """The points at which priors (N, 4) of one level sit: their centres without float noise, (N, 2).
+    """Return the points at which priors (N, 4) of one level sit: their centres without float noise, (N, 2).
 
     The A anchors of a location share its point, and equal distances are equal: noise would decide ties at random.  So
     the centres' differences from the first one are rounded to :func:`point_noise`.

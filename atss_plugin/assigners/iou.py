@@ -2,6 +2,7 @@
 
 Legend: N priors, G ground truths of the batch, g of them in a chunk, B images.
 """
+
 from typing import NamedTuple, Optional, Sequence
 
 import torch
@@ -17,6 +18,7 @@ from .pyramid import check_boxes
 
 class _Best(NamedTuple):
     """What is known of the priors of one image after some of its ground truths, (N,) each."""
+
     iou: Tensor  # the highest IoU so far, -1 before the first
     gt: Tensor  # with which ground truth (lowest on ties)
     rescued: Tensor  # has the highest IoU of some ground truth
@@ -42,28 +44,37 @@ class IoUAssigner(PyramidAssigner):
         ValueError: thresholds that are not 0 <= neg_iou_thr <= pos_iou_thr <= 1.
     """
 
-    def __init__(self,
-                 pos_iou_thr: float = 0.5,
-                 neg_iou_thr: float = 0.4,
-                 in_gt_box: bool = False,
-                 iou_calculator: dict = dict(type='BboxOverlaps2D'),
-                 ignore_iof_thr: float = -1) -> None:
+    def __init__(
+        self,
+        pos_iou_thr: float = 0.5,
+        neg_iou_thr: float = 0.4,
+        in_gt_box: bool = False,
+        iou_calculator: dict = dict(type='BboxOverlaps2D'),
+        ignore_iof_thr: float = -1,
+    ) -> None:
         super().__init__(iou_calculator, ignore_iof_thr)
         if not 0 <= neg_iou_thr <= pos_iou_thr <= 1:
-            raise ValueError('thresholds must satisfy 0 <= neg_iou_thr <= pos_iou_thr <= 1, not '
-                             f'neg_iou_thr={neg_iou_thr}, pos_iou_thr={pos_iou_thr}')
+            raise ValueError(
+                'thresholds must satisfy 0 <= neg_iou_thr <= pos_iou_thr <= 1, not '
+                f'neg_iou_thr={neg_iou_thr}, pos_iou_thr={pos_iou_thr}'
+            )
         self.pos_iou_thr = pos_iou_thr
         self.neg_iou_thr = neg_iou_thr
         self.in_gt_box = in_gt_box
 
-    def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
-              predictions: Optional[InstanceData] = None) -> Match:
+    def match(
+        self,
+        priors: Tensor,
+        num_level_priors: Optional[Sequence[int]],
+        gts: GroundTruths,
+        predictions: Optional[InstanceData] = None,
+    ) -> Match:
         """Compare every prior with every ground truth of each image."""
         if on_host(priors):  # elsewhere asking would make the host wait
             check_boxes(priors)
         start, best = 0, []
         for count in gts.counts:
-            best.append(self._best_of_image(priors, gts.boxes[start:start + count], start))
+            best.append(self._best_of_image(priors, gts.boxes[start : start + count], start))
             start += count
         iou, gt, rescued = (to_array(torch.cat(column)) for column in zip(*best))
         positive = rescued | (iou >= self.pos_iou_thr)
@@ -81,9 +92,12 @@ class IoUAssigner(PyramidAssigner):
         return Match(prior, gt, iou[slot], mask, ignored=ignored, max_overlaps=iou.clip(0))
 
     def _best_of_image(self, priors: Tensor, boxes: Tensor, first: int) -> _Best:
-        """The best ground truth of every prior; ``first`` is the row of the image's first ground truth."""
-        best = _Best(priors.new_full((len(priors), ), -1.0), torch.full((len(priors), ), first, device=priors.device),
-                     torch.zeros(len(priors), dtype=torch.bool, device=priors.device))
+        """Return the best ground truth of every prior; ``first`` is the row of the image's first ground truth."""
+        best = _Best(
+            priors.new_full((len(priors),), -1.0),
+            torch.full((len(priors),), first, device=priors.device),
+            torch.zeros(len(priors), dtype=torch.bool, device=priors.device),
+        )
         for part in chunks(len(boxes), len(priors)):
             overlaps = self.iou_calculator(priors, boxes[part])  # (N, g)
             iou = overlaps.amax(1)
@@ -93,6 +107,9 @@ class IoUAssigner(PyramidAssigner):
             highest = overlaps.amax(0)
             # a ground truth that no prior overlaps (no area, outside the image) has no best prior
             rescued = ((overlaps == highest) & (highest > 0)).any(1)
-            best = _Best(torch.where(better, iou, best.iou), torch.where(better, gt + first + part.start, best.gt),
-                         best.rescued | rescued)
+            best = _Best(
+                torch.where(better, iou, best.iou),
+                torch.where(better, gt + first + part.start, best.gt),
+                best.rescued | rescued,
+            )
         return best

@@ -21,6 +21,7 @@ right.
 
 Legend: G ground truths, S sheets, n locations, k locations, m the most ranks of an axis, T cells of the staircase.
 """
+
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -39,6 +40,7 @@ class Sheet(NamedTuple):
         step (tuple): pixels between columns and between rows.
         shape (tuple): (columns, rows).
     """
+
     origin: Tuple[float, float]
     step: Tuple[float, float]
     shape: Tuple[int, int]
@@ -56,6 +58,7 @@ class _Search(NamedTuple):
         columns, rows (Array): (T,) the ranks of the cells of the staircase.
         complete (bool): whether every sheet has k locations.
     """
+
     half: Array
     rank: Array
     last_left: Array
@@ -81,7 +84,8 @@ class Lattice:
         # (2, 1, S, 1): an axis, room for ranks, a sheet, and room for ground truths
         self.origin, self.step, self.size = (
             self._constant(np.array(values, dtype=np.float64).T[:, None, :, None])
-            for values in ([s.origin for s in sheets], [s.step for s in sheets], [s.shape for s in sheets]))
+            for values in ([s.origin for s in sheets], [s.step for s in sheets], [s.shape for s in sheets])
+        )
         self.zero = self._constant(np.zeros(1))
         # what a column and a row add to the number of a location: index * weight + start
         sizes = np.array([columns * rows for _, _, (columns, rows) in sheets])
@@ -94,7 +98,7 @@ class Lattice:
         return lib.precise(lib.from_host(np.ascontiguousarray(values), self.like))
 
     def nearest(self, points: Array, k: int) -> Tuple[Array, Optional[Array]]:
-        """The k locations of every sheet that are nearest to each point.
+        """Return the k locations of every sheet that are nearest to each point.
 
         Args:
             points (Array): (2, G) in pixels, precise.
@@ -113,7 +117,7 @@ class Lattice:
         return location, None if search.complete else lib.isfinite(lib.take(squared, chosen))
 
     def _search(self, k: int) -> _Search:
-        """What the search of k locations needs; a copy to the device makes the host wait, so it is kept."""
+        """Return what the search of k locations needs; a copy to the device makes the host wait, so it is kept."""
         if k not in self._searches:
             shapes = np.array([sheet.shape for sheet in self.sheets])
             size = shapes.T[:, None, :, None].astype(np.float64)
@@ -122,14 +126,17 @@ class Lattice:
             missing = np.where(rank < size, 0.0, np.inf)
             from_host = library(self.like).from_host
             self._searches[k] = _Search(
-                self._constant(num / 2), self._constant(rank), self._constant(np.maximum(size - num, 0)),
+                self._constant(num / 2),
+                self._constant(rank),
+                self._constant(np.maximum(size - num, 0)),
                 self._constant(missing) if missing.any() else None,
                 *(from_host(ranks, self.like) for ranks in staircase(k, *shapes.max(0))),
-                bool((shapes.prod(1) >= k).all()))
+                bool((shapes.prod(1) >= k).all()),
+            )
         return self._searches[k]
 
     def _ranked(self, points: Array, search: _Search) -> Tuple[Array, Array]:
-        """The m nearest columns and rows of points (2, G), nearest first: what they add to the number of a location,
+        """Return the m nearest columns and rows of points (2, G), nearest first: what they add to the number of a location,
         and their squared distance, infinite beyond the size of a sheet; (2, m, S, G) each."""
         lib = library(points)
         offset = points[:, None, None] - self.origin  # (2, 1, S, G)
@@ -146,8 +153,11 @@ class Lattice:
 
     def window_width(self, reach: Sequence[float]) -> int:
         """How many columns, and rows, of any sheet can lie in an interval of ``reach`` pixels (one for each sheet)."""
-        return max(num if r >= num * step else min(num, int(r / step) + 2)
-                   for r, sheet in zip(reach, self.sheets) for num, step in zip(sheet.shape, sheet.step))
+        return max(
+            num if r >= num * step else min(num, int(r / step) + 2)
+            for r, sheet in zip(reach, self.sheets)
+            for num, step in zip(sheet.shape, sheet.step)
+        )
 
     def window(self, low: Array, width: int) -> Tuple[Array, Array]:
         """As many columns and rows of every sheet from ``low`` (2, S, G) on, in pixels, precise.
@@ -158,7 +168,8 @@ class Lattice:
         """
         lib = library(low)
         origin, step, size, weight, start = (  # (2, S, 1, 1)
-            t.swapaxes(1, 2) for t in (self.origin, self.step, self.size, self.weight, self.start))
+            t.swapaxes(1, 2) for t in (self.origin, self.step, self.size, self.weight, self.start)
+        )
         first = lib.maximum(lib.ceil((low[:, :, None] - origin) / step), self.zero)
         first = lib.minimum(first, lib.maximum(size - width, self.zero))
         index = first + lib.precise(lib.arange(width, low))[:, None]
@@ -169,14 +180,14 @@ class Lattice:
 
 
 def staircase(k: int, columns: int, rows: int) -> Tuple[np.ndarray, np.ndarray]:
-    """The ranks (a, b) with (a + 1)(b + 1) <= k, at most ``columns`` and ``rows`` of each: two arrays (T,)."""
+    """Return the ranks (a, b) with (a + 1)(b + 1) <= k, at most ``columns`` and ``rows`` of each: two arrays (T,)."""
     a, b = np.meshgrid(np.arange(min(k, columns)), np.arange(min(k, rows)))
     keep = (a + 1) * (b + 1) <= k
     return a[keep], b[keep]
 
 
 def find_lattice(groups: List[Locations]) -> Optional[Lattice]:
-    """The lattice that groups of locations form, or None if any of them is not exactly a grid.
+    """Return the lattice that groups of locations form, or None if any of them is not exactly a grid.
 
     Whole pyramids are lattices, and so is what mmdet leaves of them: ``valid_flags`` cut off columns and rows,
     ``allowed_border`` does so for each shape of anchor.
@@ -186,7 +197,7 @@ def find_lattice(groups: List[Locations]) -> Optional[Lattice]:
 
 
 def find_sheet(points: Tensor) -> Optional[Sheet]:
-    """The grid that points (n, 2) form, row by row; None if they do not, exactly."""
+    """Return the grid that points (n, 2) form, row by row; None if they do not, exactly."""
     new_row = (points[:, 1] != points[0, 1]).nonzero()
     columns = int(new_row[0]) if len(new_row) else len(points)
     if len(points) % columns:

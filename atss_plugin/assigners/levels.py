@@ -5,6 +5,7 @@ Half of mmdet's heads do not say where a level ends, so it is read from the prio
 
 Legend: N priors, A anchors a location.
 """
+
 from typing import List, Optional, Sequence, Tuple
 
 import torch
@@ -17,11 +18,13 @@ MAX_LEVELS = 16
 
 
 def check_num_level_priors(num_level_priors: Sequence[int], num_priors: int) -> List[int]:
-    """The level sizes as a list of ints, if they add up to the number of priors."""
+    """Return the level sizes as a list of ints, if they add up to the number of priors."""
     sizes = [int(n) for n in num_level_priors]
     if sum(sizes) != num_priors or min(sizes, default=0) < 0:
-        raise ValueError(f'num_level_priors {sizes} add up to {sum(sizes)}, but there are {num_priors} priors: '
-                         'pass the number of priors of every level, in the order of the priors')
+        raise ValueError(
+            f'num_level_priors {sizes} add up to {sum(sizes)}, but there are {num_priors} priors: '
+            'pass the number of priors of every level, in the order of the priors'
+        )
     return sizes
 
 
@@ -41,14 +44,16 @@ def infer_num_level_priors(priors: Tensor) -> List[int]:
     if len(levels) > MAX_LEVELS:
         levels = _levels_by_shape(centers, shapes)
     if len(levels) > MAX_LEVELS:
-        raise ValueError(f'cannot infer the pyramid levels of {len(priors)} priors: they are no stack of row-by-row '
-                         'grids. Pass num_level_priors=[...] to assign(); for proposals or refined boxes (R-CNN, '
-                         'second stages) use IoUAssigner or TopKIoUAssigner, which need no levels')
+        raise ValueError(
+            f'cannot infer the pyramid levels of {len(priors)} priors: they are no stack of row-by-row '
+            'grids. Pass num_level_priors=[...] to assign(); for proposals or refined boxes (R-CNN, '
+            'second stages) use IoUAssigner or TopKIoUAssigner, which need no levels'
+        )
     return levels
 
 
 def prior_shapes(priors: Tensor) -> Tensor:
-    """A number for every distinct width x height among priors (N, 4), float noise apart: (N,) int64."""
+    """Return a number for every distinct width x height among priors (N, 4), float noise apart: (N,) int64."""
     sizes = priors[:, 2:4].double() - priors[:, :2].double()
     noise = 2.0**-18 * float(priors.abs().max()) if len(priors) else 0.0
     width, height = (_cluster(size, noise) for size in sizes.unbind(-1))
@@ -56,14 +61,14 @@ def prior_shapes(priors: Tensor) -> Tensor:
 
 
 def _cluster(values: Tensor, gap: float) -> Tensor:
-    """Number the groups of values (n,) between which there is a gap."""
+    """Return numbers of the groups of values (n,) between which there is a gap."""
     ordered, order = values.sort()
     group = torch.cumsum(torch.diff(ordered, prepend=ordered[:1]) > gap, 0)
     return torch.empty_like(order).scatter_(0, order, group)
 
 
 def _levels_by_grid(centers: Tensor, shapes: Tensor) -> List[int]:
-    """The levels of priors with these centres (N, 2), in units of their noise."""
+    """Return the levels of priors with these centres (N, 2), in units of their noise."""
     levels: List[int] = []
     anchors, start = None, 0
     while start < len(centers) and len(levels) <= MAX_LEVELS:
@@ -75,7 +80,7 @@ def _levels_by_grid(centers: Tensor, shapes: Tensor) -> List[int]:
 
 
 def _levels_by_shape(centers: Tensor, shapes: Tensor) -> List[int]:
-    """A level ends where none of the shapes seen so far occurs again; within it the points go row by row."""
+    """Return a level ends where none of the shapes seen so far occurs again; within it the points go row by row."""
     _, shape = shapes.unique(return_inverse=True)
     position = torch.arange(len(shape))
     last = torch.zeros(len(shape), dtype=torch.long).scatter_reduce_(0, shape, position, 'amax')
@@ -96,11 +101,11 @@ def _level_length(points: Tensor, shapes: Tensor, anchors: Optional[int]) -> Tup
     if anchors is not None and run > anchors and run % anchors == 0:
         return anchors, anchors
     num = len(points) // run
-    grid = points[:num * run].view(num, run, 2)
+    grid = points[: num * run].view(num, run, 2)
     # the locations from the first on that have its anchors: as many, of the same sizes, at one point
-    alike = (shapes[:num * run].view(num, run) == shapes[:run]).all(-1)
+    alike = (shapes[: num * run].view(num, run) == shapes[:run]).all(-1)
     alike &= (grid == grid[:, :1]).all(-1).all(-1)
-    grid = grid[:_leading(alike), 0]
+    grid = grid[: _leading(alike), 0]
     return _grid_length(grid) * run, run
 
 
@@ -112,11 +117,12 @@ def _grid_length(points: Tensor) -> int:
     if num > 1 and steps[0, 1] == 0 and steps[0, 0] > 0:
         row += _leading((steps == steps[0]).all(-1))
     rows = num // row
-    grid = points[:rows * row].view(rows, row, 2)
+    grid = points[: rows * row].view(rows, row, 2)
     if rows < 2 or grid[1, 0, 1] <= grid[0, 0, 1]:
         return row
     expected = grid[0] + torch.arange(rows)[:, None, None] * torch.stack(
-        [points.new_zeros(()), grid[1, 0, 1] - grid[0, 0, 1]])
+        [points.new_zeros(()), grid[1, 0, 1] - grid[0, 0, 1]]
+    )
     return _leading((grid == expected).all(-1).all(-1)) * row
 
 

@@ -2,6 +2,7 @@
 
 Legend: N priors, n locations of one group, A anchors a location.
 """
+
 from typing import List, NamedTuple, Optional, Tuple
 
 import torch
@@ -18,13 +19,15 @@ class Locations(NamedTuple):
         points (Tensor): (n, 2) anchor points in pixels, in the order of their priors.
         priors (Tensor): (n, A) the indices of the priors at each.
     """
+
     level: int
     points: Tensor
     priors: Tensor
 
 
-def group_locations(priors: Tensor, points: Tensor, num_level_priors: List[int],
-                    anchors: Optional[int] = None) -> Tuple[List[Locations], int]:
+def group_locations(
+    priors: Tensor, points: Tensor, num_level_priors: List[int], anchors: Optional[int] = None
+) -> Tuple[List[Locations], int]:
     """Group the priors of every level by the point that they share.
 
     Args:
@@ -50,7 +53,7 @@ def group_locations(priors: Tensor, points: Tensor, num_level_priors: List[int],
 
 
 def _group_level(level: int, priors: Tensor, points: Tensor, span: slice) -> List[Locations]:
-    """The groups of the priors in ``span``.
+    """Return the groups of the priors in ``span``.
 
     Where all points have equally many priors, A, that is one group.  Where mmdet's ``allowed_border`` has cut anchors
     off one by one, points near the border have fewer; then every shape of anchor is a group of its own, so that the k

@@ -5,6 +5,7 @@ Both answer the same questions with the same result, ties included; what differs
 Legend: N priors, G ground truths, g of them in a chunk, L levels, S groups of locations, n locations, A anchors a
 location, k locations.
 """
+
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -27,6 +28,7 @@ class Nearest(NamedTuple):
         mask (Array, optional): (M, G) bool, which exist; None if all do.
         level (Array): (M,) the pyramid level of each row.
     """
+
     index: Array
     mask: Optional[Array]
     level: Array
@@ -45,6 +47,7 @@ class Window(NamedTuple):
         index (Array): (2, S, w, g or 1) what column and row add to the index of a location.
         crossing (bool): whether every column crosses every row; else the first crosses the first only, and so on.
     """
+
     gts: slice
     groups: slice
     points: Array
@@ -52,13 +55,13 @@ class Window(NamedTuple):
     crossing: bool
 
     def cross(self, values: Array) -> Tuple[Array, Array]:
-        """What holds for columns and for rows (2, S, w, g), such that the two broadcast to the cells: (S, h, w, g),
+        """Return what holds for columns and for rows (2, S, w, g), such that the two broadcast to the cells: (S, h, w, g),
         with h = w, or h = 1 where they do not cross."""
         columns, rows = values
         return columns[:, None], rows[:, :, None] if self.crossing else rows[:, None]
 
     def locations(self, shape: Sequence[int], cell: Tuple[Array, ...]) -> Array:
-        """The indices (P,) of the locations in some cells, given by four indices (P,) into the shape (S, h, w, g)."""
+        """Return the indices (P,) of the locations in some cells, given by four indices (P,) into the shape (S, h, w, g)."""
         lib = library(self.index)
         column, row = (lib.broadcast_to(part, shape)[cell] for part in self.cross(self.index))
         return lib.whole(column + row)
@@ -78,11 +81,13 @@ class Pyramid:
             cannot be inferred.
     """
 
-    def __init__(self,
-                 priors: Tensor,
-                 num_level_priors: Optional[Sequence[int]] = None,
-                 anchors_per_location: Optional[int] = None,
-                 use_lattice: bool = True) -> None:
+    def __init__(
+        self,
+        priors: Tensor,
+        num_level_priors: Optional[Sequence[int]] = None,
+        anchors_per_location: Optional[int] = None,
+        use_lattice: bool = True,
+    ) -> None:
         check_boxes(priors)
         self.priors = priors
         if num_level_priors is None:
@@ -107,7 +112,7 @@ class Pyramid:
         self._levels = {}
 
     def nearest(self, points: Array, k: int) -> Nearest:
-        """The anchors at the k locations of every group that are nearest to each point (2, G); lower index on
+        """Return the anchors at the k locations of every group that are nearest to each point (2, G); lower index on
         ties."""
         k = k * self.take
         if self.lattice is None:
@@ -125,21 +130,21 @@ class Pyramid:
         return Nearest(join(prior), None if mask is None else join(mask), self._levels[k])
 
     def _nearest_dense(self, points: Array, k: int) -> Array:
-        """The locations (M, G) by looking at all of them, a few ground truths at a time."""
+        """Return the locations (M, G) by looking at all of them, a few ground truths at a time."""
         lib, locations, start = library(points), [], 0
         for group in self.groups:
             x, y = to_array(group.points.T)[:, None]  # (1, n)
             order = lib.precise(lib.arange(len(group.points), points))
             chosen = []
             for part in chunks(max(points.shape[1], 1), len(group.points)):
-                squared = (x - points[0, part, None])**2 + (y - points[1, part, None])**2  # (g, n)
+                squared = (x - points[0, part, None]) ** 2 + (y - points[1, part, None]) ** 2  # (g, n)
                 chosen.append(lib.smallest(squared.T, order[:, None], k) + start)
             locations.append(lib.concatenate(chosen, 1))
             start += len(group.points)
         return lib.concatenate(locations)
 
     def anchors_at(self, location: Array, mask: Optional[Array]) -> Tuple[Array, Optional[Array]]:
-        """The priors (A, ...) at some locations (...), and which of them exist, given a mask of the locations; None
+        """Return the priors (A, ...) at some locations (...), and which of them exist, given a mask of the locations; None
         if all do."""
         if mask is not None:
             location = location.clip(0, self.num_locations - 1)
@@ -175,7 +180,7 @@ class Pyramid:
 
 
 def join(array: Array) -> Array:
-    """An array (m, n, ...) with its first two dimensions as one."""
+    """Return an array (m, n, ...) with its first two dimensions as one."""
     return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
@@ -184,9 +189,11 @@ def check_boxes(priors: Tensor) -> None:
     if not bool(priors.isfinite().all()):
         raise ValueError('priors contain NaN or infinite coordinates; check the anchor generator')
     if bool((priors[:, 2:] < priors[:, :2]).any()):
-        raise ValueError('priors must be boxes xyxy with x1 <= x2 and y1 <= y2; points with strides '
-                         '(MlvlPointGenerator: YOLOX, RTMDet) are none. Use a head with an AnchorGenerator, such as '
-                         'atss_plugin.FCOSHead')
+        raise ValueError(
+            'priors must be boxes xyxy with x1 <= x2 and y1 <= y2; points with strides '
+            '(MlvlPointGenerator: YOLOX, RTMDet) are none. Use a head with an AnchorGenerator, such as '
+            'atss_plugin.FCOSHead'
+        )
 
 
 class PyramidCache:
@@ -206,12 +213,13 @@ class PyramidCache:
         self._kept: List[Tuple[tuple, int, Pyramid]] = []
 
     def get(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], anchors: Optional[int]) -> Pyramid:
-        """The pyramid of these priors, found now or before."""
+        """Return the pyramid of these priors, found now or before."""
         levels = None if num_level_priors is None else tuple(int(n) for n in num_level_priors)
         key = (priors.shape, priors.dtype, priors.device, levels, anchors)
         alike = [entry for entry in reversed(self._kept) if entry[0] == key and _version(entry[2].priors) == entry[1]]
-        found = next((entry for entry in alike if entry[2].priors is priors), None) or \
-            next((entry for entry in alike if same(entry[2].priors, priors)), None)
+        found = next((entry for entry in alike if entry[2].priors is priors), None) or next(
+            (entry for entry in alike if same(entry[2].priors, priors)), None
+        )
         if found is None:
             found = (key, _version(priors), Pyramid(priors, levels, anchors))
         elif found is self._kept[-1]:
@@ -228,7 +236,7 @@ class PyramidCache:
             self._kept.pop(0)
 
     def __reduce__(self):
-        return PyramidCache, (self.max_priors, )  # copies and pickles start empty
+        return PyramidCache, (self.max_priors,)  # copies and pickles start empty
 
 
 def same(one: Tensor, other: Tensor) -> bool:
@@ -238,5 +246,5 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 
 def _version(tensor: Tensor) -> int:
-    """Counts in-place changes of a tensor; tensors of inference mode do not count them."""
+    """Count in-place changes of a tensor; tensors of inference mode do not count them."""
     return 0 if tensor.is_inference() else tensor._version

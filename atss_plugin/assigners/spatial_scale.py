@@ -3,6 +3,7 @@
 Legend: N priors, G ground truths, g of them in a window, L levels, S groups of locations, A anchors a location, P
 claims.
 """
+
 from abc import abstractmethod
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -28,6 +29,7 @@ class Claims(NamedTuple):
         gt (Array): (P,).
         mask (Array, optional): (P,) which claims count; None if all do.
     """
+
     prior: Array
     gt: Array
     mask: Optional[Array]
@@ -41,9 +43,7 @@ class ScaleRangeAssigner(PyramidAssigner):
         ignore_iof_thr (float): see :class:`PyramidAssigner`.
     """
 
-    def __init__(self,
-                 scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES,
-                 ignore_iof_thr: float = -1) -> None:
+    def __init__(self, scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES, ignore_iof_thr: float = -1) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr)
         self.scale_ranges = [tuple(float(v) for v in r) for r in scale_ranges]
         if any(len(r) != 2 or not r[0] <= r[1] for r in self.scale_ranges):
@@ -53,14 +53,20 @@ class ScaleRangeAssigner(PyramidAssigner):
     def claims(self, pyramid: Pyramid, gts: GroundTruths) -> Claims:
         """Which anchors the ground truths want."""
 
-    def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
-              predictions: Optional[InstanceData] = None) -> Match:
+    def match(
+        self,
+        priors: Tensor,
+        num_level_priors: Optional[Sequence[int]],
+        gts: GroundTruths,
+        predictions: Optional[InstanceData] = None,
+    ) -> Match:
         """Let the smallest of the ground truths that claim an anchor have it."""
         pyramid = self.pyramids.get(priors, num_level_priors, None)
         check_num_ranges('scale_ranges', self.scale_ranges, pyramid)
         prior, gt, mask = self.claims(pyramid, gts)
         overlap = self.pair_overlaps(
-            gather(pyramid.corners, prior), gather(pyramid.areas, prior), gather(gts.corners, gt))
+            gather(pyramid.corners, prior), gather(pyramid.areas, prior), gather(gts.corners, gt)
+        )
         # "Of several boxes, the smallest area."
         return Match(prior, gt, overlap, mask, priority=-box_areas(precise(gts.corners))[gt])
 
@@ -90,13 +96,16 @@ class SpatialScaleAssigner(ScaleRangeAssigner):
 def check_num_ranges(name: str, values: Sequence, pyramid: Pyramid) -> None:
     """Raise a ValueError unless there is one of ``values`` for each level."""
     if len(values) != len(pyramid.num_level_priors):
-        raise ValueError(f'{name} has {len(values)} entries, but the priors have {len(pyramid.num_level_priors)} '
-                         f'levels (of {pyramid.num_level_priors} priors): give {name} one entry for each level')
+        raise ValueError(
+            f'{name} has {len(values)} entries, but the priors have {len(pyramid.num_level_priors)} '
+            f'levels (of {pyramid.num_level_priors} priors): give {name} one entry for each level'
+        )
 
 
-def claims_in_region(pyramid: Pyramid, box: Array, region: Array, margin: float,
-                     scale_ranges: List[Tuple[float, float]]) -> Claims:
-    """The anchors inside a region of each ground truth and in the scale range of their level.
+def claims_in_region(
+    pyramid: Pyramid, box: Array, region: Array, margin: float, scale_ranges: List[Tuple[float, float]]
+) -> Claims:
+    """Return the anchors inside a region of each ground truth and in the scale range of their level.
 
     Args:
         pyramid (Pyramid): the priors.
@@ -113,14 +122,18 @@ def claims_in_region(pyramid: Pyramid, box: Array, region: Array, margin: float,
     parts = []
     for window in pyramid.windows(low, ranges[:, 1].tolist()):
         part, groups = window.gts, window.groups
-        wanted = _in_region(window, box[..., None, None, part], region[:, :, groups, None, part], margin,
-                            scale[:, groups, None])
+        wanted = _in_region(
+            window, box[..., None, None, part], region[:, :, groups, None, part], margin, scale[:, groups, None]
+        )
         cell, mask = positions(wanted)
         prior, mask = pyramid.anchors_at(window.locations(wanted.shape, cell), mask)  # (A, P)
         gt = lib.broadcast_to(cell[3] + part.start, prior.shape)
         parts.append(Claims(prior.reshape(-1), gt.reshape(-1), None if mask is None else mask.reshape(-1)))
-    return parts[0] if len(parts) == 1 else Claims(
-        *(None if column[0] is None else lib.concatenate(column) for column in zip(*parts)))
+    return (
+        parts[0]
+        if len(parts) == 1
+        else Claims(*(None if column[0] is None else lib.concatenate(column) for column in zip(*parts)))
+    )
 
 
 def _in_region(window: Window, box: Array, region: Array, margin: float, scale: Array) -> Array:

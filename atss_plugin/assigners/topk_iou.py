@@ -2,6 +2,7 @@
 
 Legend: N priors, G ground truths of the batch, g of them in a chunk, k anchors a ground truth.
 """
+
 from typing import Optional, Sequence
 
 import torch
@@ -32,16 +33,20 @@ class TopKIoUAssigner(PyramidAssigner):
         ValueError: ``topk`` < 1.
     """
 
-    def __init__(self,
-                 topk: int = 9,
-                 iou_calculator: dict = dict(type='BboxOverlaps2D'),
-                 ignore_iof_thr: float = -1) -> None:
+    def __init__(
+        self, topk: int = 9, iou_calculator: dict = dict(type='BboxOverlaps2D'), ignore_iof_thr: float = -1
+    ) -> None:
         super().__init__(iou_calculator, ignore_iof_thr)
         check_at_least('topk', topk, 1)
         self.topk = topk
 
-    def match(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], gts: GroundTruths,
-              predictions: Optional[InstanceData] = None) -> Match:
+    def match(
+        self,
+        priors: Tensor,
+        num_level_priors: Optional[Sequence[int]],
+        gts: GroundTruths,
+        predictions: Optional[InstanceData] = None,
+    ) -> Match:
         """Rank all priors for every ground truth, some ground truths at a time."""
         if on_host(priors):  # elsewhere asking would make the host wait
             check_boxes(priors)
@@ -66,10 +71,12 @@ class TopKIoUAssigner(PyramidAssigner):
 
     @staticmethod
     def _farthest(points: Tensor, centers: Tensor, image: Tensor, num_images: int) -> Tensor:
-        """The largest distance between a prior (N, 2) and a ground truth (G, 2) of each image, (B,)."""
-        largest = torch.cat([
-            torch.cdist(centers[part], points, compute_mode='donot_use_mm_for_euclid_dist').amax(1)
-            for part in chunks(len(centers), len(points))
-        ])
-        farthest = largest.new_full((num_images, ), torch.finfo(torch.float32).tiny)
+        """Return the largest distance between a prior (N, 2) and a ground truth (G, 2) of each image, (B,)."""
+        largest = torch.cat(
+            [
+                torch.cdist(centers[part], points, compute_mode='donot_use_mm_for_euclid_dist').amax(1)
+                for part in chunks(len(centers), len(points))
+            ]
+        )
+        farthest = largest.new_full((num_images,), torch.finfo(torch.float32).tiny)
         return farthest.scatter_reduce_(0, image, largest, 'amax')

@@ -3,6 +3,7 @@
 Names are those of the authors' checkpoints, which hold nothing but a dictionary of tensors; so the
 network a file belongs to has to be told from the names and shapes alone.
 """
+
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
@@ -18,20 +19,20 @@ DCN_CHANNELS = 3 * 9
 def _conv(name: str, out_channels: int, in_channels: int, kernel: int, bias: bool) -> Shapes:
     shapes = {f'{name}.weight': (out_channels, in_channels, kernel, kernel)}
     if bias:
-        shapes[f'{name}.bias'] = (out_channels, )
+        shapes[f'{name}.bias'] = (out_channels,)
     return shapes
 
 
 def _deformable_conv(name: str, out_channels: int, in_channels: int, groups: int, bias: bool) -> Shapes:
-    """The conv that predicts offsets and modulation sees all channels, whatever the groups."""
+    """Return the conv that predicts offsets and modulation sees all channels, whatever the groups."""
     return {
         **_conv(f'{name}.offset', DCN_CHANNELS, in_channels, 3, bias=True),
-        **_conv(f'{name}.conv', out_channels, in_channels // groups, 3, bias=bias)
+        **_conv(f'{name}.conv', out_channels, in_channels // groups, 3, bias=bias),
     }
 
 
 def _norm(name: str, channels: int, *parameters: str) -> Shapes:
-    return {f'{name}.{parameter}': (channels, ) for parameter in ('weight', 'bias', *parameters)}
+    return {f'{name}.{parameter}': (channels,) for parameter in ('weight', 'bias', *parameters)}
 
 
 def _frozen_batch_norm(name: str, channels: int) -> Shapes:
@@ -50,6 +51,7 @@ class AuthorsModel:
         dcn_stages: Numbers of the stages whose 3x3 convs are deformable (DCNv2); where there are any,
             the last conv of both towers is deformable as well (Table 8).
     """
+
     name: str
     blocks: Tuple[int, ...]
     groups: int = 1
@@ -67,13 +69,13 @@ class AuthorsModel:
         for stage, blocks in enumerate(self.blocks, start=1):
             for block in range(blocks):
                 shapes.update(self._bottleneck(stage, block, in_channels))
-                in_channels = 256 * 2**(stage - 1)
+                in_channels = 256 * 2 ** (stage - 1)
         return shapes
 
     def _bottleneck(self, stage: int, block: int, in_channels: int) -> Shapes:
         name = f'backbone.body.layer{stage}.{block}'
-        width = self.groups * self.width_per_group * 2**(stage - 1)
-        out_channels = 256 * 2**(stage - 1)
+        width = self.groups * self.width_per_group * 2 ** (stage - 1)
+        out_channels = 256 * 2 ** (stage - 1)
         shapes = {}
         if block == 0:
             shapes.update(_conv(f'{name}.downsample.0', out_channels, in_channels, 1, bias=False))
@@ -91,7 +93,7 @@ class AuthorsModel:
     def _pyramid(self) -> Shapes:
         shapes = {}
         for stage in (2, 3, 4):
-            in_channels = 256 * 2**(stage - 1)
+            in_channels = 256 * 2 ** (stage - 1)
             shapes.update(_conv(f'backbone.fpn.fpn_inner{stage}', CHANNELS, in_channels, 1, bias=True))
             shapes.update(_conv(f'backbone.fpn.fpn_layer{stage}', CHANNELS, CHANNELS, 3, bias=True))
         for level in ('p6', 'p7'):
@@ -111,7 +113,7 @@ class AuthorsModel:
                 shapes.update(_norm(norm, CHANNELS))
         for output, channels in (('cls_logits', NUM_CLASSES), ('bbox_pred', 4), ('centerness', 1)):
             shapes.update(_conv(f'rpn.head.{output}', channels, CHANNELS, 3, bias=True))
-        shapes.update({f'rpn.head.scales.{level}.scale': (1, ) for level in range(5)})
+        shapes.update({f'rpn.head.scales.{level}.scale': (1,) for level in range(5)})
         return shapes
 
 

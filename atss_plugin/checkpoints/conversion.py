@@ -12,6 +12,7 @@ of the 9 kernel cells in turn (18), then the 9 modulations before their sigmoid.
 has as many, and their code base takes the first 18 and the last 9; that y comes before x there as well is
 assumed, as no reference output of a deformable network is at hand.
 """
+
 import re
 from typing import Dict, List, Mapping
 
@@ -34,23 +35,32 @@ class CheckpointError(ValueError):
 
 
 def _tower(match) -> str:
-    """The authors' towers are flat sequences of conv, group norm and ReLU; ours are lists of triples."""
+    """Return the authors' towers are flat sequences of conv, group norm and ReLU; ours are lists of triples."""
     tower = dict(cls='cls_convs', bbox='reg_convs')[match['tower']]
     index, part = divmod(int(match['index']), 3)
     return f'bbox_head.{tower}.{index}.{("conv", "gn")[part]}.{match["rest"]}'
 
 
-_RULES = tuple((re.compile(pattern), rule) for pattern, rule in (
-    (r'backbone\.body\.(?:stem\.)?(?P<rest>.+)', lambda match: f'backbone.{match["rest"]}'),
-    (r'backbone\.fpn\.fpn_inner(?P<stage>[234])\.(?P<rest>.+)',
-     lambda match: f'neck.lateral_convs.{int(match["stage"]) - 2}.conv.{match["rest"]}'),
-    (r'backbone\.fpn\.(?:fpn_layer(?=[234])|top_blocks\.p(?=[67]))(?P<number>\d)\.(?P<rest>.+)',
-     lambda match: f'neck.fpn_convs.{"23467".index(match["number"])}.conv.{match["rest"]}'),
-    (r'rpn\.head\.(?P<tower>cls|bbox)_tower\.(?P<index>0|1|3|4|6|7|9|10)\.(?P<rest>.+)', _tower),
-    (r'rpn\.head\.(?P<output>cls_logits|bbox_pred|centerness)\.(?P<rest>.+)',
-     lambda match: f'bbox_head.{_OUTPUTS[match["output"]]}.{match["rest"]}'),
-    (r'rpn\.head\.scales\.(?P<rest>.+)', lambda match: f'bbox_head.scales.{match["rest"]}'),
-))
+_RULES = tuple(
+    (re.compile(pattern), rule)
+    for pattern, rule in (
+        (r'backbone\.body\.(?:stem\.)?(?P<rest>.+)', lambda match: f'backbone.{match["rest"]}'),
+        (
+            r'backbone\.fpn\.fpn_inner(?P<stage>[234])\.(?P<rest>.+)',
+            lambda match: f'neck.lateral_convs.{int(match["stage"]) - 2}.conv.{match["rest"]}',
+        ),
+        (
+            r'backbone\.fpn\.(?:fpn_layer(?=[234])|top_blocks\.p(?=[67]))(?P<number>\d)\.(?P<rest>.+)',
+            lambda match: f'neck.fpn_convs.{"23467".index(match["number"])}.conv.{match["rest"]}',
+        ),
+        (r'rpn\.head\.(?P<tower>cls|bbox)_tower\.(?P<index>0|1|3|4|6|7|9|10)\.(?P<rest>.+)', _tower),
+        (
+            r'rpn\.head\.(?P<output>cls_logits|bbox_pred|centerness)\.(?P<rest>.+)',
+            lambda match: f'bbox_head.{_OUTPUTS[match["output"]]}.{match["rest"]}',
+        ),
+        (r'rpn\.head\.scales\.(?P<rest>.+)', lambda match: f'bbox_head.scales.{match["rest"]}'),
+    )
+)
 
 
 def rename(name: str) -> str:
@@ -84,16 +94,18 @@ def identify(tensors: Mapping[str, Tensor]) -> AuthorsModel:
     if differences:
         raise CheckpointError(
             f"none of the authors' eight checkpoints; compared with {nearest.name}, the nearest of them: "
-            + '; '.join(differences))
+            + '; '.join(differences)
+        )
     return nearest
 
 
 def compare(shapes: Shapes, expected: Shapes) -> List[str]:
-    """What is missing, unexpected and of another shape, one phrase each; nothing if they are equal."""
+    """Return what is missing, unexpected and of another shape, one phrase each; nothing if they are equal."""
     missing = [name for name in expected if name not in shapes]
     unexpected = [name for name in shapes if name not in expected]
     misshapen = [
-        f'{name} {shapes[name]} instead of {expected[name]}' for name in expected
+        f'{name} {shapes[name]} instead of {expected[name]}'
+        for name in expected
         if name in shapes and shapes[name] != expected[name]
     ]
     kinds = ((missing, 'missing'), (unexpected, 'unexpected'), (misshapen, 'of another shape'))
@@ -105,7 +117,7 @@ def _listed(names: List[str]) -> str:
 
 
 def convert_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
-    """The state dict of our model from the authors' tensors.
+    """Return the state dict of our model from the authors' tensors.
 
     Args:
         tensors: By the authors' name, without the buffers of the anchor generator; see ``identify``.
@@ -119,8 +131,7 @@ def convert_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     broken += [name for name in tensors if name.endswith('running_var') and (tensors[name] <= 0).any()]
     if broken:
-        raise CheckpointError('values that are not finite, or variances that are not positive, in ' +
-                              _listed(broken))
+        raise CheckpointError('values that are not finite, or variances that are not positive, in ' + _listed(broken))
     converted = {}
     for name, tensor in tensors.items():
         variance = tensors.get(re.sub('weight$', 'running_var', name))
@@ -133,7 +144,7 @@ def convert_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 def fold_eps(weight: Tensor, variance: Tensor, eps: float = BATCH_NORM_EPS) -> Tensor:
-    """The batch norm weight that gives with ``eps`` what ``weight`` gives without.
+    """Return the batch norm weight that gives with ``eps`` what ``weight`` gives without.
 
     weight / sqrt(variance) = folded / sqrt(variance + eps). The variance is kept: lowering it by eps instead
     would turn variances below eps negative.

@@ -1,4 +1,5 @@
 """Checkpoint files: reading the authors', writing ours."""
+
 import os
 from pathlib import Path
 from typing import Dict, Union
@@ -22,7 +23,7 @@ _PARALLEL = 'module.'  # what DistributedDataParallel puts before every name
 
 
 def read_tensors(path: PathLike) -> Tensors:
-    """The tensors of a checkpoint of the authors, by their names.
+    """Return the tensors of a checkpoint of the authors, by their names.
 
     Nothing in the file is executed (``weights_only``), so it need not be trusted.
 
@@ -35,15 +36,20 @@ def read_tensors(path: PathLike) -> Tensors:
             checkpoint = torch.load(file, map_location='cpu', weights_only=True)
         except Exception as error:  # a broken file fails in as many ways as there are bytes
             raise CheckpointError(
-                f'{path} is truncated, not a checkpoint, or holds more than tensors: {error}') from error
+                f'{path} is truncated, not a checkpoint, or holds more than tensors: {error}'
+            ) from error
     tensors = checkpoint.get('model') if isinstance(checkpoint, dict) else None
-    if not isinstance(tensors, dict) or not tensors or not all(
+    if (
+        not isinstance(tensors, dict)
+        or not tensors
+        or not all(
             isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
-            for name, tensor in tensors.items()):
-        raise CheckpointError(
-            f"{path} has no dictionary of floating point tensors under 'model', as the authors' have")
+            for name, tensor in tensors.items()
+        )
+    ):
+        raise CheckpointError(f"{path} has no dictionary of floating point tensors under 'model', as the authors' have")
     if all(name.startswith(_PARALLEL) for name in tensors):
-        tensors = {name[len(_PARALLEL):]: tensor for name, tensor in tensors.items()}
+        tensors = {name[len(_PARALLEL) :]: tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_NO_WEIGHTS)}
 
 
@@ -60,12 +66,14 @@ def check_config(tensors: Tensors, config: PathLike) -> None:
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
     expected = {
-        name: tuple(tensor.shape) for name, tensor in model.state_dict().items()
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
         if not name.endswith('num_batches_tracked')
     }
     differences = compare({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
     differences += [
-        f'{name} has eps={module.eps} instead of {BATCH_NORM_EPS}' for name, module in model.named_modules()
+        f'{name} has eps={module.eps} instead of {BATCH_NORM_EPS}'
+        for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and module.eps != BATCH_NORM_EPS
     ]
     if differences:

@@ -3,6 +3,7 @@
 A module of this room is a subcommand when it has the constants ``NAME`` and ``HELP`` and the functions
 ``add_arguments(parser)`` and ``run(args) -> int`` (the exit status).
 """
+
 import argparse
 import importlib
 import pkgutil
@@ -16,26 +17,26 @@ USER_ERRORS = (ValueError, OSError, ImportError)
 
 
 def commands() -> Dict[str, ModuleType]:
-    """The subcommands of this room by name."""
+    """Return the subcommands of this room by name."""
     modules = [importlib.import_module(f'{__name__}.{info.name}') for info in pkgutil.iter_modules(__path__)]
     return {module.NAME: module for module in modules if hasattr(module, 'NAME')}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line, one subparser a command."""
+    """Return the parser of the whole command line, one subparser a command."""
     parser = argparse.ArgumentParser(prog='atss-plugin', description=DESCRIPTION)
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name, module in commands().items():
         subparser = subparsers.add_parser(
-            name, help=module.HELP, description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter)
+            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         module.add_arguments(subparser)
     return parser
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Args:
         argv: the words after the program's name; those of the process if not given.

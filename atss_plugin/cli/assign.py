@@ -11,6 +11,7 @@ examples:
   atss-plugin assign atss_r50_fpn_1x.py --assigner ATSS IoU --index 7 --out pictures
   atss-plugin assign mmdet::gfl/gfl_r50_fpn_1x_coco.py --image photo.jpg --ann boxes.json --out pictures
 """
+
 import json
 from pathlib import Path
 
@@ -30,21 +31,11 @@ HELP = 'draw what assigners do on one image'
 def add_arguments(parser) -> None:
     add_definition_arguments(parser)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument('--index',
-                       type=int,
-                       default=0,
-                       metavar='I',
-                       help='number of the image in the data set')
-    which.add_argument('--image',
-                       metavar='FILE',
-                       help='the image itself; its boxes are those of that file name')
+    which.add_argument('--index', type=int, default=0, metavar='I', help='number of the image in the data set')
+    which.add_argument('--image', metavar='FILE', help='the image itself; its boxes are those of that file name')
     parser.add_argument('--out', required=True, metavar='DIR', help='where the pictures are saved')
-    parser.add_argument('--outlines',
-                        action='store_true',
-                        help='outline the positive anchors, not only their centres')
-    parser.add_argument('--json',
-                        action='store_true',
-                        help='print positives and thresholds of every ground truth')
+    parser.add_argument('--outlines', action='store_true', help='outline the positive anchors, not only their centres')
+    parser.add_argument('--json', action='store_true', help='print positives and thresholds of every ground truth')
 
 
 def run(args) -> int:
@@ -69,12 +60,12 @@ def run(args) -> int:
 
 
 def shorten(name: str, length: int = 32) -> str:
-    """A long file name without its middle."""
-    return name if len(name) <= length else f'{name[:length // 2]}…{name[-length // 4:]}'
+    """Return a long file name without its middle."""
+    return name if len(name) <= length else f'{name[: length // 2]}…{name[-length // 4 :]}'
 
 
 def draw(assignments, image, folder: Path, outlines: bool = False) -> list:
-    """Saves every picture that these assignments allow; returns the files."""
+    """Save every picture that these assignments allow; returns the files."""
     truth = assignments[0].truth
     height, width = truth.img_shape
     title = f'{shorten(truth.name)}, {len(truth.bboxes)} ground truths, input {width} × {height}'

@@ -1,22 +1,24 @@
 """What every command prints with."""
+
 import shutil
 
 from rich.console import Console
-from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn,
-                           TimeRemainingColumn)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 def progress_bar() -> Progress:
-    """A bar on stderr, so that stdout holds nothing but the result."""
-    return Progress(TextColumn('{task.description}'),
-                    BarColumn(),
-                    MofNCompleteColumn(),
-                    TimeElapsedColumn(),
-                    TextColumn('left'),
-                    TimeRemainingColumn(),
-                    console=Console(stderr=True))
+    """Return a bar on stderr, so that stdout holds nothing but the result."""
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn('left'),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
 
 
 def wide_console(width: int) -> Console:
-    """A console of at least so many characters: a table that is cut to a narrow terminal cannot be read."""
+    """Return a console of at least so many characters: a table that is cut to a narrow terminal cannot be read."""
     return Console(width=max(shutil.get_terminal_size().columns, width))

@@ -3,6 +3,7 @@
 The file need not be trusted: nothing in it is executed. It says which of the eight it is, and which config
 evaluates it. A file that is something else, or a config that does not fit it, is refused and nothing written.
 """
+
 import argparse
 
 from atss_plugin.checkpoints import convert_checkpoint

@@ -10,6 +10,7 @@ examples:
   atss-plugin run t3.retinanet_atss --seed 0 1 2           one row, three seeds
   atss-plugin run all --overlay overlays/shapes.py         every row on the embedded data set
 """
+
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -29,24 +30,22 @@ MIN_WIDTH = 120  # characters for an error's line
 def add_arguments(parser) -> None:
     parser.add_argument('rows', nargs='+', metavar='TABLE|ROW', help='numbers of tables, ids of rows, or all')
     parser.add_argument('--work-dirs', default='work_dirs', help='where runs are kept (default: %(default)s)')
-    parser.add_argument('--seed',
-                        nargs='+',
-                        type=int,
-                        default=[0],
-                        metavar='S',
-                        help='one run a seed (default: 0)')
+    parser.add_argument('--seed', nargs='+', type=int, default=[0], metavar='S', help='one run a seed (default: 0)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument(
-        '--gpus', type=int, default=1, metavar='N',
-        help='number of GPUs; the global batch stays the recipe\'s 16 images (default: %(default)s)')
+        '--gpus',
+        type=int,
+        default=1,
+        metavar='N',
+        help="number of GPUs; the global batch stays the recipe's 16 images (default: %(default)s)",
+    )
     parser.add_argument('--gpus-per-node', type=int, metavar='N', help='slurm: GPUs a node')
     parser.add_argument('--partition', help='slurm: the partition')
     parser.add_argument('--srun-args', help='slurm: further arguments of srun, in one string')
     parser.add_argument('--overlay', metavar='CONFIG', help='a config that is merged over every row')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--dry-run', action='store_true', help='print the commands and start nothing')
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to every config')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to every config')
 
 
 def run(args) -> int:
@@ -73,13 +72,9 @@ def run(args) -> int:
 
 
 def _report(jobs) -> None:
-    table = RichTable('experiment',
-                      'seed',
-                      'what was done',
-                      'work directory',
-                      title='Runs',
-                      title_justify='left',
-                      box=SIMPLE_HEAD)
+    table = RichTable(
+        'experiment', 'seed', 'what was done', 'work directory', title='Runs', title_justify='left', box=SIMPLE_HEAD
+    )
     for job in jobs:
         if job.action == 'skip':
             done = f'skipped: {job.reason}'

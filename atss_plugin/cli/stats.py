@@ -8,6 +8,7 @@ examples:
   atss-plugin stats atss_r50_fpn_1x.py                            the config's own assigner and data
   atss-plugin stats atss_r50_fpn_1x.py --assigner ATSS IoU SSC --ann instances_train2017.json --out stats
 """
+
 import json
 from pathlib import Path
 
@@ -34,9 +35,13 @@ def add_arguments(parser) -> None:
     parser.add_argument('--out', metavar='DIR', help='save stats.png, stats.md and stats.json there')
     parser.add_argument('--json', action='store_true', help='print JSON instead of tables')
     parser.add_argument(
-        '--ambiguity-images', type=int, default=200, metavar='N',
+        '--ambiguity-images',
+        type=int,
+        default=200,
+        metavar='N',
         help='on how many images to look for ambiguous anchors, which takes an assignment a ground truth '
-        '(default: %(default)s, evenly spread)')
+        '(default: %(default)s, evenly spread)',
+    )
 
 
 def run(args) -> int:
@@ -44,24 +49,33 @@ def run(args) -> int:
     dataset = build_dataset(cfg, args.ann)
     geometry = input_geometry(cfg)
     with progress_bar() as bar:
-        truths = list(bar.track((read_ground_truth(dataset, i, geometry) for i in range(len(dataset))),
-                                total=len(dataset), description='reading boxes'))
+        truths = list(
+            bar.track(
+                (read_ground_truth(dataset, i, geometry) for i in range(len(dataset))),
+                total=len(dataset),
+                description='reading boxes',
+            )
+        )
         statistics = []
         for definition in definitions:
             task = bar.add_task(definition.label, total=len(truths))
             statistics.append(
-                collect_statistics(definition,
-                                   truths,
-                                   args.ambiguity_images,
-                                   lambda images, task=task: bar.advance(task, images)))
+                collect_statistics(
+                    definition, truths, args.ambiguity_images, lambda images, task=task: bar.advance(task, images)
+                )
+            )
     boxes = sum(len(truth.bboxes) for truth in truths)
     title = f'{_source(args, dataset)}: {len(truths)} images, {boxes} ground truths'
     tables = tabulate(statistics)
-    content = json.dumps(dict(data=title,
-                              ambiguity_images=min(args.ambiguity_images, len(truths)),
-                              assigners=[entry.to_dict() for entry in statistics]),
-                         indent=1,
-                         ensure_ascii=False)
+    content = json.dumps(
+        dict(
+            data=title,
+            ambiguity_images=min(args.ambiguity_images, len(truths)),
+            assigners=[entry.to_dict() for entry in statistics],
+        ),
+        indent=1,
+        ensure_ascii=False,
+    )
     if args.json:
         print(content)
     else:
@@ -77,12 +91,11 @@ def run(args) -> int:
 
 
 def _source(args, dataset) -> str:
-    return Path(args.ann).name if args.ann else Path(
-        getattr(dataset, 'ann_file', '') or type(dataset).__name__).name
+    return Path(args.ann).name if args.ann else Path(getattr(dataset, 'ann_file', '') or type(dataset).__name__).name
 
 
 def _expected(definitions) -> float:
-    """The paper's 0.2 kL of the first definition that has a k."""
+    """Return the paper's 0.2 kL of the first definition that has a k."""
     for definition in definitions:
         if 'ATSS' in type(definition.assigner).__name__:
             return SHARE_OF_CANDIDATES * definition.assigner.topk * len(definition.levels)
@@ -94,14 +107,18 @@ def tabulate(statistics) -> dict:
     overall = [entry.overall() for entry in statistics]
     labels = [entry.label for entry in statistics]
     columns = {
-        'positives per ground truth': lambda o:
-        f'{o["positives per ground truth"]:.2f} ± {o["standard deviation"]:.2f}',
+        'positives per ground truth': lambda o: (
+            f'{o["positives per ground truth"]:.2f} ± {o["standard deviation"]:.2f}'
+        ),
         'without a positive': lambda o: f'{o["without a positive"]:.2%}',
-        'ambiguous anchors': lambda o: f'{o["ambiguous anchors"]:.2%}'
-        if o['ambiguous anchors'] == o['ambiguous anchors'] else '–',
-        'threshold 10 % / median / 90 %': lambda o: ' / '.join(f'{o[f"threshold {name}"]:.2f}'
-                                                               for name in ('p10', 'median', 'p90'))
-        if 'threshold median' in o else '–',
+        'ambiguous anchors': lambda o: (
+            f'{o["ambiguous anchors"]:.2%}' if o['ambiguous anchors'] == o['ambiguous anchors'] else '–'
+        ),
+        'threshold 10 % / median / 90 %': lambda o: (
+            ' / '.join(f'{o[f"threshold {name}"]:.2f}' for name in ('p10', 'median', 'p90'))
+            if 'threshold median' in o
+            else '–'
+        ),
     }
     totals = pd.DataFrame({name: [word(o) for o in overall] for name, word in columns.items()}, index=labels)
     levels = pd.DataFrame([entry.level_share().map('{:.1%}'.format) for entry in statistics], index=labels)
@@ -132,7 +149,7 @@ def _print(title: str, tables: dict) -> None:
 
 
 def to_markdown(title: str, tables: dict) -> str:
-    """The tables as one markdown text."""
+    """Return the tables as one markdown text."""
     parts = [f'**{title}**']
     parts += [f'{name}:\n\n{table.to_markdown(disable_numparse=True)}' for name, table in tables.items()]
     return '\n\n'.join(parts) + '\n'

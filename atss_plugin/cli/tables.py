@@ -15,6 +15,7 @@ examples:
   atss-plugin tables --markdown > tables.md       all tables as markdown
   atss-plugin tables --figures figures            a picture of each table
 """
+
 from pathlib import Path
 
 from rich.console import Console
@@ -31,10 +32,7 @@ MIN_WIDTH = 180  # characters that the widest table needs
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('rows',
-                        nargs='*',
-                        metavar='TABLE|ROW',
-                        help='numbers of tables or ids of rows; default: all')
+    parser.add_argument('rows', nargs='*', metavar='TABLE|ROW', help='numbers of tables or ids of rows; default: all')
     parser.add_argument('--work-dirs', default='work_dirs', help='where the runs are (default: %(default)s)')
     form = parser.add_mutually_exclusive_group()
     form.add_argument('--markdown', action='store_true', help='print markdown')

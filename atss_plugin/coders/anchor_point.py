@@ -2,6 +2,7 @@
 
 Legend: N boxes, B images.
 """
+
 from typing import Optional, Sequence, Tuple, Union
 
 import torch
@@ -57,10 +58,12 @@ class AnchorPointCoder(BaseBBoxCoder):
         boxes = get_box_tensor(gt_bboxes)
         return torch.cat([point - boxes[..., :2], boxes[..., 2:] - point], dim=-1) / stride
 
-    def decode(self,
-               bboxes: Tensor,
-               pred_bboxes: Tensor,
-               max_shape: Optional[Union[Sequence[int], Tensor, Sequence[Sequence[int]]]] = None) -> Tensor:
+    def decode(
+        self,
+        bboxes: Tensor,
+        pred_bboxes: Tensor,
+        max_shape: Optional[Union[Sequence[int], Tensor, Sequence[Sequence[int]]]] = None,
+    ) -> Tensor:
         """Boxes xyxy in pixels from anchors and outputs, (N, 4) or (B, N, 4) each; ReLU is applied to the outputs.
 
         Args:

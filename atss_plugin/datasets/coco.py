@@ -1,4 +1,5 @@
 """COCO, or one's own data in COCO's format, with errors that say what to change."""
+
 import math
 from typing import List, NoReturn
 
@@ -27,7 +28,8 @@ class CocoDataset(MMDetCocoDataset):
             raise ValueError(
                 f'{self.ann_file!r} has {len(self.cat_ids)} of the {len(self.metainfo["classes"])} classes '
                 f'{self.metainfo["classes"]}. Name the classes as its "categories" do, in '
-                'metainfo=dict(classes=(...)) of the data set in your config.')
+                'metainfo=dict(classes=(...)) of the data set in your config.'
+            )
         return data_list
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
@@ -36,7 +38,8 @@ class CocoDataset(MMDetCocoDataset):
             if not all(math.isfinite(side) for side in annotation['bbox']):
                 raise ValueError(
                     f'The box {annotation["bbox"]} of annotation {annotation["id"]}, on the image '
-                    f'{raw_data_info["raw_img_info"]["file_name"]!r}, is not finite. Correct it in {self.ann_file!r}.')
+                    f'{raw_data_info["raw_img_info"]["file_name"]!r}, is not finite. Correct it in {self.ann_file!r}.'
+                )
         return super().parse_data_info(raw_data_info)
 
     def prepare_data(self, idx: int) -> dict:

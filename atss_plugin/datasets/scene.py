@@ -5,6 +5,7 @@ H, W image height and width in pixels; G objects of a scene; h, w height and wid
 Everything is integer arithmetic on numbers from ``numpy.random.RandomState``, whose stream NumPy keeps
 unchanged for ever (NEP 19). No drawing library, no anti-aliasing, no function that rounds differently elsewhere.
 """
+
 from dataclasses import dataclass
 from typing import List, Tuple
 
@@ -26,6 +27,7 @@ PATCH = 8  # pixels, the grain of the background
 @dataclass(frozen=True)
 class Shape:
     """One object: an index into CLASSES, the box (x1, y1, x2, y2) that its pixels fill exactly, and its colour."""
+
     label: int
     box: Tuple[int, int, int, int]
     colour: Colour
@@ -40,6 +42,7 @@ class Shape:
 @dataclass(frozen=True)
 class Scene:
     """What a picture shows: ``shapes`` in the order in which they are painted, the largest first."""
+
     shape: Tuple[int, int]  # H, W
     background: Colour
     shapes: Tuple[Shape, ...]
@@ -58,7 +61,8 @@ def compose(seed: int, index: int, height: int, width: int) -> Scene:
         shape = Shape(
             label=random.randint(len(CLASSES)),
             box=_place(random, height, width),
-            colour=_colour(random, apart_from=background))
+            colour=_colour(random, apart_from=background),
+        )
         if not any(_hidden(*sorted((shape, other), key=lambda s: s.area)) for other in shapes):
             shapes.append(shape)
     shapes.sort(key=lambda s: -s.area)
@@ -66,7 +70,7 @@ def compose(seed: int, index: int, height: int, width: int) -> Scene:
 
 
 def paint(scene: Scene) -> np.ndarray:
-    """The picture of a scene, (H, W, 3) uint8 in BGR: a patchy background and bars, the objects, and bars over
+    """Return the picture of a scene, (H, W, 3) uint8 in BGR: a patchy background and bars, the objects, and bars over
     them."""
     random = np.random.RandomState([*scene.seeds, 1])
     height, width = scene.shape
@@ -82,13 +86,13 @@ def paint(scene: Scene) -> np.ndarray:
 
 
 def silhouette(name: str, height: int, width: int) -> np.ndarray:
-    """The pixels (h, w) of a shape that touches all four sides of its box, bool.
+    """Return the pixels (h, w) of a shape that touches all four sides of its box, bool.
 
     ``x`` and ``y`` run through the pixel centres in units of half a pixel, from the middle of the box.
     """
-    y, x = np.ogrid[1 - height:height:2, 1 - width:width:2]
+    y, x = np.ogrid[1 - height : height : 2, 1 - width : width : 2]
     if name == 'ellipse':
-        return (x * height)**2 + (y * width)**2 <= (height * width)**2
+        return (x * height) ** 2 + (y * width) ** 2 <= (height * width) ** 2
     if name == 'triangle':  # apex up, at least a pixel wide
         return abs(x) * height * 2 <= np.maximum((y + height + 1) * width, 2 * height)
     if name == 'cross':
@@ -104,7 +108,7 @@ def _colour(random: np.random.RandomState, apart_from: Colour = None) -> Colour:
 
 
 def _place(random: np.random.RandomState, height: int, width: int) -> Tuple[int, int, int, int]:
-    """A box of one of the three sizes anywhere in the image; height / width from 0.44 to 2.25."""
+    """Return a box of one of the three sizes anywhere in the image; height / width from 0.44 to 2.25."""
     size = int(np.searchsorted(np.cumsum(SHARES), random.randint(100), side='right'))
     side = random.randint(*SIDES[size]) * min(height, width) // REFERENCE_SIDE
     sixths = random.randint(4, 10)
@@ -129,4 +133,4 @@ def _paint_bars(image: np.ndarray, random: np.random.RandomState, count: int) ->
         long = thick * random.randint(6, 40)
         h, w = (thick, long) if random.randint(2) else (long, thick)
         y, x = random.randint(height), random.randint(width)
-        image[y:y + h, x:x + w] = random.randint(0, 256, 3)
+        image[y : y + h, x : x + w] = random.randint(0, 256, 3)

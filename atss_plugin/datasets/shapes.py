@@ -1,4 +1,5 @@
 """A detection data set that needs no files: scenes of shapes, painted when they are looked at."""
+
 import re
 from functools import lru_cache
 from typing import List, Tuple
@@ -7,8 +8,9 @@ import cv2
 from mmdet.datasets import BaseDetDataset
 from mmengine.fileio import BaseStorageBackend, register_backend
 
-from .scene import CLASSES, compose, paint
 from atss_plugin.registry import DATASETS
+
+from .scene import CLASSES, compose, paint
 
 _URL = 'shapes://{height}x{width}/{seed}/{index:06d}.png'
 _URL_PATTERN = re.compile(r'shapes://(\d+)x(\d+)/(\d+)/(\d+)\.png')
@@ -24,7 +26,7 @@ class ShapesBackend(BaseStorageBackend):
     """
 
     def get(self, filepath: str) -> bytes:
-        """The picture as a PNG file.
+        """Return the picture as a PNG file.
 
         Raises:
             FileNotFoundError: the path has not the form above.
@@ -36,7 +38,7 @@ class ShapesBackend(BaseStorageBackend):
         return _picture(seed, index, height, width)
 
     def get_text(self, filepath: str) -> str:
-        """The same bytes as text, one character a byte."""
+        """Return the same bytes as text, one character a byte."""
         return self.get(filepath).decode('latin-1')
 
 
@@ -64,6 +66,7 @@ class ShapesDataset(BaseDetDataset):
     Raises:
         ValueError: no image, a negative seed, or images too small to show an object.
     """
+
     METAINFO = dict(classes=CLASSES, palette=[(220, 20, 60), (0, 130, 200), (60, 180, 75), (245, 130, 48)])
 
     def __init__(self, num_images: int, seed: int = 0, img_shape: Tuple[int, int] = (480, 640), **kwargs) -> None:
@@ -79,7 +82,7 @@ class ShapesDataset(BaseDetDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> List[dict]:
-        """The boxes of all scenes, in mmdet's form; pictures are painted when the pipeline asks for them."""
+        """Return the boxes of all scenes, in mmdet's form; pictures are painted when the pipeline asks for them."""
         return [self._data_info(index) for index in range(self.num_images)]
 
     def _data_info(self, index: int) -> dict:
@@ -93,4 +96,5 @@ class ShapesDataset(BaseDetDataset):
             instances=[
                 dict(bbox=[float(side) for side in shape.box], bbox_label=shape.label, ignore_flag=0)
                 for shape in scene.shapes
-            ])
+            ],
+        )

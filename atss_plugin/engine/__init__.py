@@ -1,4 +1,5 @@
 """What happens around the model: loading checkpoints, hooks of the training."""
+
 from .assignment_stats_hook import AssignmentStatsHook
 from .checkpoint_loading import IncompleteCheckpointError
 

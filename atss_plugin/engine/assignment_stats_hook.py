@@ -2,6 +2,7 @@
 
 Legend: B images, G ground truths of all of them, L levels.
 """
+
 from typing import Optional, Sequence
 
 from mmdet.structures.bbox import get_box_tensor
@@ -32,6 +33,7 @@ class AssignmentStatsHook(Hook):
         ValueError: ``interval`` < 1; at the start of the training, a model whose head has no assigner that
             decides by anchors and boxes alone.
     """
+
     # before the logger, which is BELOW_NORMAL
     priority = 'NORMAL'
 
@@ -42,32 +44,36 @@ class AssignmentStatsHook(Hook):
         self.definition: Optional[SampleDefinition] = None
 
     def before_train(self, runner: Runner) -> None:
-        """Finds the head's assigner and anchors."""
+        """Find the head's assigner and anchors."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'rpn_head', None) or getattr(model, 'bbox_head', None)
         self.definition = definition_of_head(head, type(head).__name__)
         self.divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: Optional[dict] = None
+    ) -> None:
         """Measures every ``interval`` iterations."""
         if not self.every_n_train_iters(runner, self.interval):
             return
         truths = self._ground_truths(data_batch)
         counts = count_positives(
-            self.definition.assign(truths).cpu(), [len(truth.bboxes) for truth in truths],
-            self.definition.grid(truths[0].pad_shape)).float()
+            self.definition.assign(truths).cpu(),
+            [len(truth.bboxes) for truth in truths],
+            self.definition.grid(truths[0].pad_shape),
+        ).float()
         if not len(counts):
             return
         positives = counts.sum(1)
         record = {'positives_per_gt': positives.mean(), 'unmatched': (positives == 0).float().mean()}
-        record.update({f'positives_per_gt_{name}': counts[:, level].mean()
-                       for level, name in enumerate(self.definition.levels)})
+        record.update(
+            {f'positives_per_gt_{name}': counts[:, level].mean() for level, name in enumerate(self.definition.levels)}
+        )
         for name, value in record.items():
             runner.message_hub.update_scalar(f'train/assignment/{name}', value.item())
 
     def _ground_truths(self, data_batch: dict) -> Sequence[GroundTruth]:
-        """The batch as the loader gave it: images (3, h, w) of any size, not yet padded to one."""
+        """Return the batch as the loader gave it: images (3, h, w) of any size, not yet padded to one."""
         shapes = [tuple(image.shape[-2:]) for image in data_batch['inputs']]
         padded = tuple(-(-max(sides) // self.divisor) * self.divisor for sides in zip(*shapes))
         truths = []
@@ -75,7 +81,5 @@ class AssignmentStatsHook(Hook):
             instances, ignored = sample.gt_instances, sample.get('ignored_instances')
             boxes = get_box_tensor(instances.bboxes).cpu().numpy()
             crowds = boxes[:0] if ignored is None else get_box_tensor(ignored.bboxes).cpu().numpy()
-            truths.append(
-                GroundTruth('', shape, shape, padded, boxes,
-                            instances.labels.cpu().numpy(), crowds, index))
+            truths.append(GroundTruth('', shape, shape, padded, boxes, instances.labels.cpu().numpy(), crowds, index))
         return truths

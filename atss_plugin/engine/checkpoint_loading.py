@@ -4,6 +4,7 @@ Such a torch refuses the checkpoints that mmengine writes, because besides tenso
 losses. The few types of that history are declared safe here, one by one; ``weights_only`` stays on, so that a
 checkpoint from a stranger still cannot run code.
 """
+
 import os.path as osp
 import zipfile
 from glob import glob
@@ -47,9 +48,12 @@ def mmengine_globals() -> List[SafeGlobal]:
     scalar = np.float64(0).__reduce__()[0]
     names = [(reconstruct, '_reconstruct'), (scalar, 'scalar')]
     return [
-        HistoryBuffer, (statistic, 'builtins.getattr'), state[0], np.dtype,
+        HistoryBuffer,
+        (statistic, 'builtins.getattr'),
+        state[0],
+        np.dtype,
         *(type(np.dtype(name)) for name in _HISTORY_DTYPES),
-        *((function, f'numpy.{core}.multiarray.{name}') for function, name in names for core in ('core', '_core'))
+        *((function, f'numpy.{core}.multiarray.{name}') for function, name in names for core in ('core', '_core')),
     ]
 
 
@@ -71,7 +75,8 @@ def load_from_local(filename: str, map_location=None) -> dict:
         advice = f'Continue from {complete[-1]}' if complete else 'No other checkpoint is beside it; train again'
         raise IncompleteCheckpointError(
             f'{filename} ({osp.getsize(path)} bytes) is no complete checkpoint: its writing was interrupted, or it is '
-            f'another file. {advice}.') from error
+            f'another file. {advice}.'
+        ) from error
 
 
 def install() -> None:

@@ -1,4 +1,5 @@
 """The paper's tables as experiments: their configs, the runs of them, and what they reached."""
+
 from .config_files import config_root, load_config
 from .job import Job, plan_jobs, run_jobs
 from .paper import METRICS, Row, Table, load_tables, select_tables
@@ -7,6 +8,18 @@ from .report import build_report
 from .run import Run, read_run
 
 __all__ = [
-    'METRICS', 'Job', 'Row', 'Run', 'Table', 'build_report', 'config_root', 'differences', 'load_config',
-    'load_tables', 'plan_jobs', 'read_run', 'run_jobs', 'select_tables'
+    'METRICS',
+    'Job',
+    'Row',
+    'Run',
+    'Table',
+    'build_report',
+    'config_root',
+    'differences',
+    'load_config',
+    'load_tables',
+    'plan_jobs',
+    'read_run',
+    'run_jobs',
+    'select_tables',
 ]

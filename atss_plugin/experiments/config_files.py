@@ -1,4 +1,5 @@
 """Where configs are: in a checkout, in an installed wheel, or in another OpenMMLab package."""
+
 from pathlib import Path
 from typing import Optional
 
@@ -10,16 +11,15 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_root() -> Path:
-    """The folder of this project's configs: ``configs/`` of a checkout, ``.mim/configs`` of a wheel."""
+    """Return the folder of this project's configs: ``configs/`` of a checkout, ``.mim/configs`` of a wheel."""
     for root in (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs'):
         if (root / 'paper_tables.yml').is_file():
             return root
-    raise FileNotFoundError(
-        f'no configs beside {PACKAGE}: reinstall the plugin (`pip install .` in its checkout)')
+    raise FileNotFoundError(f'no configs beside {PACKAGE}: reinstall the plugin (`pip install .` in its checkout)')
 
 
 def find_config(name: str) -> Path:
-    """The file of a config given by its path, or by its path below :func:`config_root`."""
+    """Return the file of a config given by its path, or by its path below :func:`config_root`."""
     for path in (Path(name), config_root() / name):
         if path.is_file():
             return path
@@ -27,7 +27,7 @@ def find_config(name: str) -> Path:
 
 
 def load_config(name: str, cfg_options: Optional[dict] = None) -> Config:
-    """Reads a config and makes its scope the default one.
+    """Read a config and makes its scope the default one.
 
     Args:
         name: a path, a path below :func:`config_root`, or ``package::path`` for a config of an installed

@@ -1,4 +1,5 @@
 """A figure a table: AP over what the table varies, the paper's and ours."""
+
 from pathlib import Path
 from typing import List
 
@@ -10,8 +11,11 @@ from .paper import Row, Table
 from .report import CHANGED, SMOKE, TRAINED
 
 # The tables that vary one quantity, in the order of its values.
-CURVES = {'k': 'k, candidates per pyramid level', 'scale': 'anchor scale (side / stride)',
-          'ratio': 'anchor aspect ratio'}
+CURVES = {
+    'k': 'k, candidates per pyramid level',
+    'scale': 'anchor scale (side / stride)',
+    'ratio': 'anchor aspect ratio',
+}
 OURS = PALETTE[0]
 UNLIKE = PALETTE[1]
 
@@ -42,21 +46,16 @@ def save_figures(tables: List[Table], report: pd.DataFrame, folder: Path) -> Lis
 
 
 def _groups(lines: pd.DataFrame):
-    """The runs that a figure shows: those that are the experiment, and those that are not, apart."""
+    """Return the runs that a figure shows: those that are the experiment, and those that are not, apart."""
     yield 'trained', OURS, lines[(lines['status'] == TRAINED) & lines['AP'].notna()]
-    yield 'trained on other terms', UNLIKE, lines[lines['status'].isin([SMOKE, CHANGED])
-                                                  & lines['AP'].notna()]
+    yield 'trained on other terms', UNLIKE, lines[lines['status'].isin([SMOKE, CHANGED]) & lines['AP'].notna()]
 
 
 def _describe(axes, table: Table, has_runs: bool) -> None:
     axes.set_title(f'Table {table.number}. {table.title}', pad=26)
     axes.legend(loc='lower left', bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2, handletextpad=0.4)
     if not has_runs:
-        axes.annotate('nothing trained yet', (1, 1.01),
-                      xycoords='axes fraction',
-                      ha='right',
-                      va='bottom',
-                      color=GREY)
+        axes.annotate('nothing trained yet', (1, 1.01), xycoords='axes fraction', ha='right', va='bottom', color=GREY)
 
 
 def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) -> None:
@@ -65,10 +64,7 @@ def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) ->
         paper = [row.paper['AP'] for row in table.rows]
         axes.plot(range(len(paper)), paper, 'o-', color=GREY, markerfacecolor='white', label='paper')
         for place, value in enumerate(paper):
-            axes.annotate(f'{value:.1f}', (place, value), (0, 7),
-                          textcoords='offset points',
-                          ha='center',
-                          color=GREY)
+            axes.annotate(f'{value:.1f}', (place, value), (0, 7), textcoords='offset points', ha='center', color=GREY)
         for name, color, runs in _groups(lines):
             if len(runs):
                 axes.plot(runs['row'].map(places), runs['AP'], 'o', color=color, label=name)
@@ -88,10 +84,7 @@ def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
         paper = [row.paper['AP'] for row in table.rows]
         axes.plot(paper, list(places.values()), 'o', color=GREY, markerfacecolor='white', label='paper')
         for value, place in zip(paper, places.values()):
-            axes.annotate(f'{value:.1f}', (value, place), (0, 6),
-                          textcoords='offset points',
-                          ha='center',
-                          color=GREY)
+            axes.annotate(f'{value:.1f}', (value, place), (0, 6), textcoords='offset points', ha='center', color=GREY)
         for name, color, runs in _groups(lines):
             if len(runs):
                 axes.plot(runs['AP'], runs['row'].map(places), 'o', color=color, label=name)
@@ -106,7 +99,7 @@ def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
 
 
 def _label(row: Row) -> str:
-    """A row in words: the values of its settings, of which ticks are named and the rest left out."""
+    """Return a row in words: the values of its settings, of which ticks are named and the rest left out."""
     name = row.id.split('.', 1)[1].replace('_', ' ')
     words = [str(value) for value in row.settings.values() if isinstance(value, str)]
     return ', '.join(words) if words else name

@@ -1,4 +1,5 @@
 """Training what is missing: which runs to start, through ``mim train``, and starting them one by one."""
+
 import argparse
 import json
 import os
@@ -36,6 +37,7 @@ class Launch:
         cfg_options: words such as ``model.train_cfg.assigner.topk=11``.
         amp: train in mixed precision.
     """
+
     launcher: str = 'none'
     gpus: int = 1
     mim_options: Sequence[str] = ()
@@ -59,6 +61,7 @@ class Job:
         merged: the config to write before the start, if an overlay is merged over the row's.
         returncode: exit status once it ran.
     """
+
     row: Row
     seed: int
     work_dir: Path
@@ -75,18 +78,18 @@ class Job:
         return f'{self.row.experiment} seed {self.seed}'
 
     def error(self) -> str:
-        """The first error that the run's last start printed, one line; empty if there is none."""
+        """Return the first error that the run's last start printed, one line; empty if there is none."""
         console = (self.work_dir / CONSOLE_FILE).read_text(encoding='utf-8', errors='replace')
         found = re.findall(r'^[\w.]*(?:Error|Exception): .*', console.rsplit(START_LINE, 1)[-1], re.MULTILINE)
         return found[0] if found else ''
 
     def command_line(self) -> str:
-        """The command as a shell takes it."""
+        """Return the command as a shell takes it."""
         return shlex.join(self.command)
 
 
 def mim_package() -> str:
-    """What mim calls mmdet: the name of the distribution that brings it."""
+    """Return what mim calls mmdet: the name of the distribution that brings it."""
     try:
         metadata.version('mmdet')
     except metadata.PackageNotFoundError:
@@ -134,15 +137,29 @@ def _plan_job(row: Row, seed: int, work_dirs: Path, launch: Launch) -> Job:
     wanted.merge_from_dict(parse_cfg_options(options))
     action, reason = _decide(work_dir, wanted)
     config = work_dir / Path(row.config).name if launch.overlay else find_config(row.config)
-    command = ['mim', 'train', mim_package(), str(config), '--yes', '--launcher', launch.launcher,
-               '--gpus', str(launch.gpus), *launch.mim_options, '--work-dir', str(work_dir),
-               *(['--amp'] if launch.amp else []), *(['--resume'] if action == 'resume' else []),
-               '--cfg-options', *options]
+    command = [
+        'mim',
+        'train',
+        mim_package(),
+        str(config),
+        '--yes',
+        '--launcher',
+        launch.launcher,
+        '--gpus',
+        str(launch.gpus),
+        *launch.mim_options,
+        '--work-dir',
+        str(work_dir),
+        *(['--amp'] if launch.amp else []),
+        *(['--resume'] if action == 'resume' else []),
+        '--cfg-options',
+        *options,
+    ]
     return Job(row, seed, work_dir, action, reason, command, wanted, merged)
 
 
 def _batch_options(base: Config, launch: Launch) -> List[str]:
-    """The batch of a process, so that the global batch is the recipe's on any number of GPUs.
+    """Return the batch of a process, so that the global batch is the recipe's on any number of GPUs.
 
     An overlay brings its own batch size, and so may the user.
     """
@@ -153,7 +170,8 @@ def _batch_options(base: Config, launch: Launch) -> List[str]:
     if total % processes:
         raise ValueError(
             f'a batch of {total} images cannot be shared by {processes} GPUs: choose a divisor, or give '
-            f'--cfg-options {key}=N (and the learning rate that fits)')
+            f'--cfg-options {key}=N (and the learning rate that fits)'
+        )
     return [f'{key}={total // processes}']
 
 
@@ -166,14 +184,15 @@ def _decide(work_dir: Path, wanted: Config):
     if run.config is not None and not same_run(run.config, wanted):
         raise ValueError(
             f'{work_dir} holds a run of another configuration than the one asked for: give another '
-            '--work-dirs, remove that folder, or ask for the same overlay and options')
+            '--work-dirs, remove that folder, or ask for the same overlay and options'
+        )
     if run.state in ('running', 'finished'):
         return 'skip', run.state
     return 'resume', f'{run.state} at {run.unit} {run.progress} of {run.length}'
 
 
 def run_jobs(jobs: List[Job], announce=print) -> List[Job]:
-    """Runs the jobs that are not skipped, one after the other; a failure does not stop the next.
+    """Run the jobs that are not skipped, one after the other; a failure does not stop the next.
 
     Args:
         jobs: as planned; their ``returncode`` is filled in.
@@ -197,10 +216,15 @@ def _start(job: Job) -> int:
     # A checkout that is not installed is found by the training process as well.
     paths = [str(PACKAGE.parent), os.environ.get('PYTHONPATH', '')]
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)))
-    launch = dict(host=socket.gethostname(), started=time.strftime('%Y-%m-%d %H:%M:%S'),
-                  command=job.command_line(), returncode=None)
+    launch = dict(
+        host=socket.gethostname(),
+        started=time.strftime('%Y-%m-%d %H:%M:%S'),
+        command=job.command_line(),
+        returncode=None,
+    )
     with open(job.work_dir / CONSOLE_FILE, 'a', encoding='utf-8') as console, subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         launch['pid'] = process.pid
         console.write(f'{START_LINE}{launch["started"]}\n')
         _write_launch(job.work_dir, launch)
@@ -218,7 +242,7 @@ def _start(job: Job) -> int:
 
 
 def _write_launch(work_dir: Path, launch: dict) -> None:
-    """Writes the record in one step, so that nobody reads half of it."""
+    """Write the record in one step, so that nobody reads half of it."""
     path = work_dir / LAUNCH_FILE
     partial = path.with_suffix('.partial')
     partial.write_text(json.dumps(launch, indent=1), encoding='utf-8')

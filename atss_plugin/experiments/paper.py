@@ -1,4 +1,5 @@
 """The paper's tables: every row with its config, its settings and its numbers."""
+
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -22,6 +23,7 @@ class Row:
         paper: the paper's numbers in percent, by the names in ``METRICS``.
         same_as: id of the row that is the very same experiment, if there is one.
     """
+
     id: str
     table: int
     config: str
@@ -38,13 +40,14 @@ class Row:
 @dataclass(frozen=True)
 class Table:
     """One table of the paper."""
+
     number: int
     title: str
     rows: List[Row]
 
 
 def load_tables(path: Optional[str] = None) -> List[Table]:
-    """Reads ``paper_tables.yml`` (that of the config root if no path is given).
+    """Read ``paper_tables.yml`` (that of the config root if no path is given).
 
     Raises:
         ValueError: a row without a config, or one that is the same as a row that does not exist.
@@ -72,11 +75,12 @@ def _read_row(number: int, row: dict) -> Row:
         config=row['config'],
         settings={key: value for key, value in row.items() if key not in NOT_SETTINGS},
         paper={metric: float(row[metric]) for metric in METRICS if metric in row},
-        same_as=row.get('same_as'))
+        same_as=row.get('same_as'),
+    )
 
 
 def select_tables(tables: List[Table], wanted: Sequence[str]) -> List[Table]:
-    """The tables and rows that are asked for, in the paper's order.
+    """Return the tables and rows that are asked for, in the paper's order.
 
     Args:
         tables: all tables.
@@ -91,7 +95,8 @@ def select_tables(tables: List[Table], wanted: Sequence[str]) -> List[Table]:
     if unknown:
         raise ValueError(
             f'{", ".join(unknown)}: no such table or row; tables are 1 to {tables[-1].number}, rows have ids '
-            f'such as {tables[0].rows[0].id} (`atss-plugin tables` lists them)')
+            f'such as {tables[0].rows[0].id} (`atss-plugin tables` lists them)'
+        )
     words = set(wanted) or {'all'}
     selected = []
     for table in tables:

@@ -1,4 +1,5 @@
 """Whether a run is the row's experiment: the terms that both must share."""
+
 from typing import Any, Callable, Dict, List
 
 from mmengine.config import Config
@@ -33,8 +34,10 @@ def _evaluator(cfg: Config) -> Any:
 
 
 def _schedule(cfg: Config) -> Any:
-    return [_plain(cfg.get('train_cfg') or {}, frozenset({'val_interval', 'val_begin'})),
-            _plain(cfg.get('param_scheduler'))]
+    return [
+        _plain(cfg.get('train_cfg') or {}, frozenset({'val_interval', 'val_begin'})),
+        _plain(cfg.get('param_scheduler')),
+    ]
 
 
 def _model(cfg: Config) -> Any:
@@ -43,13 +46,18 @@ def _model(cfg: Config) -> Any:
 
 def _pipeline(cfg: Config) -> Any:
     dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-    return [_plain(dataset.get('pipeline') or [], frozenset({'backend_args'})),
-            _plain(cfg.model.get('data_preprocessor'))]
+    return [
+        _plain(dataset.get('pipeline') or [], frozenset({'backend_args'})),
+        _plain(cfg.model.get('data_preprocessor')),
+    ]
 
 
 PARTS: Dict[str, Callable[[Config], Any]] = {
-    'data set': lambda cfg: [_dataset(cfg.get('train_dataloader')), _dataset(cfg.get('val_dataloader')),
-                             _evaluator(cfg)],
+    'data set': lambda cfg: [
+        _dataset(cfg.get('train_dataloader')),
+        _dataset(cfg.get('val_dataloader')),
+        _evaluator(cfg),
+    ],
     'schedule': _schedule,
     'model': _model,
     'input': _pipeline,
@@ -58,7 +66,7 @@ PARTS: Dict[str, Callable[[Config], Any]] = {
 
 
 def base_batch_size(cfg: Config) -> int:
-    """The global batch size that the learning rate of a config is made for."""
+    """Return the global batch size that the learning rate of a config is made for."""
     return (cfg.get('auto_scale_lr') or {}).get('base_batch_size', BATCH_SIZE)
 
 
@@ -83,11 +91,13 @@ def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
 
 def same_run(first: Config, second: Config) -> bool:
     """Whether two configs train the same: all terms, the batch size of a process and the seed are equal."""
-    return (all(part(first) == part(second) for part in PARTS.values())
-            and first.train_dataloader.batch_size == second.train_dataloader.batch_size
-            and seed_of(first) == seed_of(second))
+    return (
+        all(part(first) == part(second) for part in PARTS.values())
+        and first.train_dataloader.batch_size == second.train_dataloader.batch_size
+        and seed_of(first) == seed_of(second)
+    )
 
 
 def seed_of(cfg: Config) -> Any:
-    """The seed that a config asks for, None where it leaves it to chance."""
+    """Return the seed that a config asks for, None where it leaves it to chance."""
     return (cfg.get('randomness') or {}).get('seed')

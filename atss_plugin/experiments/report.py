@@ -1,4 +1,5 @@
 """What was run of the tables, beside the paper's numbers: as data, as markdown and for the terminal."""
+
 import json
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -22,7 +23,7 @@ STYLES = {
     'running': 'cyan',
     'interrupted': 'magenta',
     'failed': 'red',
-    'not run': 'dim'
+    'not run': 'dim',
 }
 
 
@@ -50,7 +51,7 @@ def build_report(tables: List[Table], work_dirs: Path) -> pd.DataFrame:
 
 
 def find_runs(row: Row, work_dirs: Path) -> List[Run]:
-    """The runs of a row's experiment below ``work_dirs``, by name."""
+    """Return the runs of a row's experiment below ``work_dirs``, by name."""
     folders = [*sorted((work_dirs / row.experiment).glob('*/')), work_dirs / Path(row.config).stem]
     runs = [read_run(folder) for folder in folders if folder.is_dir()]
     return [run for run in runs if run is not None]
@@ -59,9 +60,19 @@ def find_runs(row: Row, work_dirs: Path) -> List[Run]:
 def _line(row: Row, run: Optional[Run]) -> dict:
     status, changes = judge(row, run)
     line = dict(
-        table=row.table, row=row.id, experiment=row.experiment, config=row.config, settings=row.settings,
-        status=status, changes=changes, seed=run and run.seed, progress=run and run.progress,
-        length=run and run.length, unit=run and run.unit, work_dir=run and str(run.work_dir))
+        table=row.table,
+        row=row.id,
+        experiment=row.experiment,
+        config=row.config,
+        settings=row.settings,
+        status=status,
+        changes=changes,
+        seed=run and run.seed,
+        progress=run and run.progress,
+        length=run and run.length,
+        unit=run and run.unit,
+        work_dir=run and str(run.work_dir),
+    )
     for metric in METRICS:
         line[f'paper {metric}'] = row.paper.get(metric)
         line[metric] = run.metrics.get(metric) if run else None
@@ -72,7 +83,7 @@ def _line(row: Row, run: Optional[Run]) -> dict:
 
 
 def judge(row: Row, run: Optional[Run]):
-    """The status of a run and in which terms it is not the row's experiment.
+    """Return the status of a run and in which terms it is not the row's experiment.
 
     ``trained`` is said of nothing but a finished run that shares all terms with the row's config.
     """
@@ -87,24 +98,26 @@ def judge(row: Row, run: Optional[Run]):
 
 
 def report_json(report: pd.DataFrame) -> str:
-    """The report as a JSON list of lines, missing values null."""
+    """Return the report as a JSON list of lines, missing values null."""
     records = report.astype(object).where(report.notna(), None).to_dict('records')
     return json.dumps(records, indent=1, default=float)
 
 
 def present(report: pd.DataFrame) -> pd.DataFrame:
     """One table's report in words: what a reader sees, all strings."""
-    settings = pd.DataFrame([{
-        key: _setting(value)
-        for key, value in line.items()
-    } for line in report['settings']])
-    columns = {'row': report['row'], **{name: settings[name] for name in settings},
-               'config': report['config'], 'status': [_status(line) for _, line in report.iterrows()],
-               'seed': ['' if pd.isna(seed) else str(int(seed)) for seed in report['seed']]}
+    settings = pd.DataFrame([{key: _setting(value) for key, value in line.items()} for line in report['settings']])
+    columns = {
+        'row': report['row'],
+        **{name: settings[name] for name in settings},
+        'config': report['config'],
+        'status': [_status(line) for _, line in report.iterrows()],
+        'seed': ['' if pd.isna(seed) else str(int(seed)) for seed in report['seed']],
+    }
     for metric in METRICS:
         if report[[f'paper {metric}', metric]].notna().any(axis=None):
-            columns[metric] = [f'{_number(ours)} / {_number(paper)}'
-                               for ours, paper in zip(report[metric], report[f'paper {metric}'])]
+            columns[metric] = [
+                f'{_number(ours)} / {_number(paper)}' for ours, paper in zip(report[metric], report[f'paper {metric}'])
+            ]
         if metric == 'AP':
             columns['Δ AP'] = ['' if pd.isna(value) else f'{value:+.1f}' for value in report['difference']]
     words = pd.concat([pd.DataFrame(columns), _means(report, columns)], ignore_index=True).fillna('')
@@ -113,14 +126,19 @@ def present(report: pd.DataFrame) -> pd.DataFrame:
 
 
 def _means(report: pd.DataFrame, columns: dict) -> pd.DataFrame:
-    """A line of mean and standard deviation for each row of which several seeds were trained."""
+    """Return a line of mean and standard deviation for each row of which several seeds were trained."""
     lines = []
     for row, group in report[report['difference'].notna()].groupby('row', sort=False):
         if len(group) > 1:
             reached = f'{group["AP"].mean():.1f} ± {group["AP"].std():.1f}'
-            lines.append({'row': row, 'status': f'mean of {len(group)} seeds',
-                          'AP': f'{reached} / {_number(group["paper AP"].iloc[0])}',
-                          'Δ AP': f'{group["difference"].mean():+.1f}'})
+            lines.append(
+                {
+                    'row': row,
+                    'status': f'mean of {len(group)} seeds',
+                    'AP': f'{reached} / {_number(group["paper AP"].iloc[0])}',
+                    'Δ AP': f'{group["difference"].mean():+.1f}',
+                }
+            )
     return pd.DataFrame(lines, columns=list(columns))
 
 
@@ -151,11 +169,13 @@ def _status(line: pd.Series) -> str:
 def to_terminal(table: Table, report: pd.DataFrame) -> RichTable:
     """One table for the terminal."""
     words = present(report)
-    rich_table = RichTable(title=f'Table {table.number}. {table.title}',
-                           title_justify='left',
-                           caption=LEGEND,
-                           caption_justify='left',
-                           box=SIMPLE_HEAD)
+    rich_table = RichTable(
+        title=f'Table {table.number}. {table.title}',
+        title_justify='left',
+        caption=LEGEND,
+        caption_justify='left',
+        box=SIMPLE_HEAD,
+    )
     for column in words:
         number = column in METRICS or column in ('seed', 'Δ AP')
         rich_table.add_column(column, justify='right' if number else 'left', no_wrap=column != 'status')

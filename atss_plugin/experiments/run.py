@@ -1,4 +1,5 @@
 """What a work directory says about the run in it."""
+
 import json
 import os
 import re
@@ -36,6 +37,7 @@ class Run:
         seed: the seed in the config, else the one in the log.
         processes: number of processes that share a batch.
     """
+
     work_dir: Path
     state: str
     config: Optional[Config] = None
@@ -49,7 +51,7 @@ class Run:
 
 
 def read_run(work_dir: Path) -> Optional[Run]:
-    """Reads a work directory; None if nothing was started in it."""
+    """Read a work directory; None if nothing was started in it."""
     work_dir = Path(work_dir)
     config = _read_config(work_dir)
     launch = read_launch(work_dir)
@@ -74,11 +76,12 @@ def read_run(work_dir: Path) -> Optional[Run]:
         metrics=metrics,
         measured_at=measured_at,
         seed=_seed(config, log),
-        processes=_number(r'GPU number: (\d+)', log) or 1)
+        processes=_number(r'GPU number: (\d+)', log) or 1,
+    )
 
 
 def read_launch(work_dir: Path) -> Optional[dict]:
-    """What ``atss-plugin run`` wrote when it started the run: host, pid, command and exit status."""
+    """Return what ``atss-plugin run`` wrote when it started the run: host, pid, command and exit status."""
     path = Path(work_dir) / LAUNCH_FILE
     return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
 
@@ -104,15 +107,14 @@ def _read_scalars(work_dir: Path) -> List[dict]:
 
 
 def _read_log(work_dir: Path) -> str:
-    """The newest log's beginning, where mmengine describes the environment."""
+    """Return the newest log's beginning, where mmengine describes the environment."""
     logs = sorted(work_dir.glob('*/*.log'))
     return logs[-1].read_text(encoding='utf-8', errors='replace')[:20000] if logs else ''
 
 
 def _saved_progress(work_dir: Path, unit: str) -> int:
     pointer = work_dir / 'last_checkpoint'
-    return _number(rf'{unit}_(\d+)\.pth', pointer.read_text(
-        encoding='utf-8')) or 0 if pointer.is_file() else 0
+    return _number(rf'{unit}_(\d+)\.pth', pointer.read_text(encoding='utf-8')) or 0 if pointer.is_file() else 0
 
 
 def _last_validation(records: List[dict]):

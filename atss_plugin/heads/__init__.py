@@ -1,4 +1,5 @@
 """The one-stage head, and its two variants: RetinaNet's (box start) and FCOS's (point start)."""
+
 from .fcos import FCOSHead
 from .one_stage import OneStageHead
 from .retinanet import RetinaNetHead

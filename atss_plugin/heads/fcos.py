@@ -1,4 +1,5 @@
 """FCOS's variant of the head."""
+
 from ..registry import MODELS
 from .one_stage import OneStageHead
 

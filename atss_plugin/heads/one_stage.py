@@ -2,6 +2,7 @@
 
 Legend: B images, L levels, A anchors a location, C classes, N priors of an image, P priors that the box losses visit.
 """
+
 from collections import OrderedDict
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from .targets import assign_images, centerness_targets, rows_to_visit
 
-
 # The numbers of RECIPE, sections "Anchors" and "Head"
 ONE_SQUARE_ANCHOR = dict(
     type='AnchorGenerator',
@@ -25,17 +25,20 @@ ONE_SQUARE_ANCHOR = dict(
     octave_base_scale=8,
     scales_per_octave=1,
     center_offset=0.5,
-    strides=[8, 16, 32, 64, 128])
+    strides=[8, 16, 32, 64, 128],
+)
 FOCAL_LOSS = dict(type='atss_plugin.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0)
 INITIAL_WEIGHTS = dict(
     type='Normal',
     layer=['Conv2d', 'ModulatedDeformConv2d'],
     std=0.01,
-    override=dict(type='Normal', name='atss_cls', std=0.01, bias_prob=0.01))
+    override=dict(type='Normal', name='atss_cls', std=0.01, bias_prob=0.01),
+)
 
 
 class Outputs(NamedTuple):
     """The head's outputs, all levels after each other, in float32: (B, N, C), (B, N, 4), and (B, N) or None."""
+
     logits: Tensor
     deltas: Tensor
     centerness: Optional[Tensor]
@@ -75,25 +78,27 @@ class OneStageHead(BaseDenseHead):
         ValueError: a coder for a single anchor with an anchor generator of several, or levels of different A.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: int,
-                 bbox_coder: ConfigType,
-                 anchor_generator: ConfigType = ONE_SQUARE_ANCHOR,
-                 feat_channels: int = 256,
-                 stacked_convs: int = 4,
-                 norm_cfg: OptConfigType = dict(type='GN', num_groups=32, requires_grad=True),
-                 conv_bias: bool = True,
-                 dcn_on_last_conv: bool = False,
-                 with_scale: bool = True,
-                 reg_decoded_bbox: bool = True,
-                 count_images: bool = False,
-                 loss_cls: ConfigType = FOCAL_LOSS,
-                 loss_bbox: ConfigType = dict(type='GIoULoss', loss_weight=2.0),
-                 loss_centerness: OptConfigType = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-                 train_cfg: OptConfigType = None,
-                 test_cfg: OptConfigType = None,
-                 init_cfg: OptMultiConfig = INITIAL_WEIGHTS) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        bbox_coder: ConfigType,
+        anchor_generator: ConfigType = ONE_SQUARE_ANCHOR,
+        feat_channels: int = 256,
+        stacked_convs: int = 4,
+        norm_cfg: OptConfigType = dict(type='GN', num_groups=32, requires_grad=True),
+        conv_bias: bool = True,
+        dcn_on_last_conv: bool = False,
+        with_scale: bool = True,
+        reg_decoded_bbox: bool = True,
+        count_images: bool = False,
+        loss_cls: ConfigType = FOCAL_LOSS,
+        loss_bbox: ConfigType = dict(type='GIoULoss', loss_weight=2.0),
+        loss_centerness: OptConfigType = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        init_cfg: OptMultiConfig = INITIAL_WEIGHTS,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_classes = num_classes
         self.cls_out_channels = num_classes  # sigmoid: no channel for the background
@@ -119,16 +124,20 @@ class OneStageHead(BaseDenseHead):
         self._init_layers(with_scale)
 
     def _check_anchors(self) -> int:
-        """A, if the anchor generator and the coder go together."""
+        """Return A, if the anchor generator and the coder go together."""
         anchors = set(self.prior_generator.num_base_priors)
         if len(anchors) != 1:
-            raise ValueError(f'anchor_generator gives {self.prior_generator.num_base_priors} anchors a location on its '
-                             'levels; this head shares its convolutions between them and needs the same on all')
+            raise ValueError(
+                f'anchor_generator gives {self.prior_generator.num_base_priors} anchors a location on its '
+                'levels; this head shares its convolutions between them and needs the same on all'
+            )
         anchors = anchors.pop()
         if anchors > 1 and getattr(self.bbox_coder, 'single_anchor', False):
-            raise ValueError(f'{type(self.bbox_coder).__name__} starts from the point of a location, but '
-                             f'anchor_generator puts {anchors} anchors there, which would all regress the same: use '
-                             'one scale and one ratio, or DeltaXYWHBBoxCoder')
+            raise ValueError(
+                f'{type(self.bbox_coder).__name__} starts from the point of a location, but '
+                f'anchor_generator puts {anchors} anchors there, which would all regress the same: use '
+                'one scale and one ratio, or DeltaXYWHBBoxCoder'
+            )
         return anchors
 
     def _init_layers(self, with_scale: bool) -> None:
@@ -152,7 +161,9 @@ class OneStageHead(BaseDenseHead):
                     padding=1,
                     conv_cfg=dict(type='DCNv2') if deformable else None,
                     norm_cfg=self.norm_cfg,
-                    bias=self.conv_bias))
+                    bias=self.conv_bias,
+                )
+            )
         return convs
 
     def init_weights(self) -> None:
@@ -161,7 +172,7 @@ class OneStageHead(BaseDenseHead):
         nn.init.constant_(self.atss_reg.bias, getattr(self.bbox_coder, 'initial_bias', 0.0))
 
     def forward(self, feats: Sequence[Tensor]) -> Tuple[List[Tensor], List[Tensor], Sequence[Tensor]]:
-        """Outputs for feature maps (B, in_channels, H, W) of L levels.
+        """Return outputs for feature maps (B, in_channels, H, W) of L levels.
 
         Returns:
             tuple: logits (B, A * C, H, W), box regression (B, A * 4, H, W) and centerness (B, A, H, W) of each level;
@@ -181,7 +192,7 @@ class OneStageHead(BaseDenseHead):
         return cls_scores, bbox_preds, centernesses or ()
 
     def get_priors(self, featmap_sizes: Sequence[Tuple[int, int]], device: torch.device) -> Tuple[Tensor, List[int]]:
-        """The priors (N, 4) of feature maps of these sizes, and how many each level has.
+        """Return the priors (N, 4) of feature maps of these sizes, and how many each level has.
 
         The same tensor for the same sizes, so that an assigner knows it again without looking.
         """
@@ -194,18 +205,21 @@ class OneStageHead(BaseDenseHead):
         self._priors.move_to_end(key)
         return self._priors[key]
 
-    def _flatten(self, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor],
-                 centernesses: Sequence[Tensor]) -> Outputs:
+    def _flatten(
+        self, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor], centernesses: Sequence[Tensor]
+    ) -> Outputs:
         logits, deltas = flatten_levels(cls_scores, self.num_classes), flatten_levels(bbox_preds, 4)
         return Outputs(logits, deltas, flatten_levels(centernesses, 1).squeeze(-1) if centernesses else None)
 
-    def loss_by_feat(self,
-                     cls_scores: List[Tensor],
-                     bbox_preds: List[Tensor],
-                     centernesses: Sequence[Tensor],
-                     batch_gt_instances: InstanceList,
-                     batch_img_metas: List[dict],
-                     batch_gt_instances_ignore: OptInstanceList = None) -> dict:
+    def loss_by_feat(
+        self,
+        cls_scores: List[Tensor],
+        bbox_preds: List[Tensor],
+        centernesses: Sequence[Tensor],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: List[dict],
+        batch_gt_instances_ignore: OptInstanceList = None,
+    ) -> dict:
         """Losses of a batch, all levels and images at once.
 
         Unlike in mmdet's heads, priors on the padding take part, as they do in the authors' training.
@@ -250,7 +264,8 @@ class OneStageHead(BaseDenseHead):
         if outputs.centerness is not None:
             centerness = centerness_targets(priors, boxes)
             losses['loss_centerness'] = self.loss_centerness(
-                outputs.centerness.flatten()[rows], centerness, weight, avg_factor=num_pos)
+                outputs.centerness.flatten()[rows], centerness, weight, avg_factor=num_pos
+            )
             # "regression weighted by the centerness target and divided by the sum of those targets"
             weight = weight * centerness
             divisor = reduce_mean(weight.sum()).clamp(min=torch.finfo(torch.float32).eps)
@@ -261,15 +276,17 @@ class OneStageHead(BaseDenseHead):
         losses['loss_bbox'] = (loss * weight).sum() / divisor
         return losses
 
-    def predict_by_feat(self,
-                        cls_scores: List[Tensor],
-                        bbox_preds: List[Tensor],
-                        score_factors: Optional[Sequence[Tensor]] = None,
-                        batch_img_metas: Optional[List[dict]] = None,
-                        cfg: OptConfigType = None,
-                        rescale: bool = False,
-                        with_nms: bool = True) -> InstanceList:
-        """Detections of a batch.
+    def predict_by_feat(
+        self,
+        cls_scores: List[Tensor],
+        bbox_preds: List[Tensor],
+        score_factors: Optional[Sequence[Tensor]] = None,
+        batch_img_metas: Optional[List[dict]] = None,
+        cfg: OptConfigType = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> InstanceList:
+        """Return detections of a batch.
 
         Args:
             cls_scores, bbox_preds, score_factors: what :meth:`forward` returns.
@@ -309,14 +326,14 @@ class OneStageHead(BaseDenseHead):
 
 
 def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
-    """Maps (B, A * channels, H, W) of all levels as one (B, N, channels), at least float32, in the order of the
+    """Return maps (B, A * channels, H, W) of all levels as one (B, N, channels), at least float32, in the order of the
     priors."""
     flat = torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], dim=1)
     return flat if flat.dtype == torch.float64 else flat.float()
 
 
 def best_of_levels(scores: Tensor, num_level_priors: List[int], num_best: int) -> Tuple[Tensor, Tensor]:
-    """The ``num_best`` (-1: all) highest of each level's scores (B, N, C): values and indices into N * C, (B, K)
+    """Return the ``num_best`` (-1: all) highest of each level's scores (B, N, C): values and indices into N * C, (B, K)
     each."""
     values, indices, start = [], [], 0
     for level in scores.split(num_level_priors, dim=1):

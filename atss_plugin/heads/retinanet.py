@@ -1,9 +1,9 @@
 """RetinaNet's variant of the head."""
+
 from ..registry import MODELS
 from .one_stage import OneStageHead
 
-DELTA_CODER = dict(
-    type='mmdet.DeltaXYWHBBoxCoder', target_means=(0., 0., 0., 0.), target_stds=(0.1, 0.1, 0.2, 0.2))
+DELTA_CODER = dict(type='mmdet.DeltaXYWHBBoxCoder', target_means=(0.0, 0.0, 0.0, 0.0), target_stds=(0.1, 0.1, 0.2, 0.2))
 
 
 @MODELS.register_module()

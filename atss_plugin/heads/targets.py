@@ -2,6 +2,7 @@
 
 Legend: N priors of an image, B images, P priors looked at (the positives, or all).
 """
+
 from inspect import signature
 from typing import List, Optional, Union
 
@@ -16,9 +17,13 @@ from ..compiling import uncompiled
 
 
 @uncompiled  # how priors are assigned depends on the data
-def assign_images(assigner: BaseAssigner, priors: Tensor, num_level_priors: List[int],
-                  batch_gt_instances: List[InstanceData],
-                  batch_gt_instances_ignore: Optional[List[InstanceData]]) -> BatchAssignment:
+def assign_images(
+    assigner: BaseAssigner,
+    priors: Tensor,
+    num_level_priors: List[int],
+    batch_gt_instances: List[InstanceData],
+    batch_gt_instances_ignore: Optional[List[InstanceData]],
+) -> BatchAssignment:
     """Assign the priors (N, 4) for all images: in one go by our assigners, one by one by mmdet's."""
     if hasattr(assigner, 'assign_batch'):
         return assigner.assign_batch(priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore)
@@ -36,7 +41,7 @@ def assign_images(assigner: BaseAssigner, priors: Tensor, num_level_priors: List
 
 
 def rows_to_visit(positive: Tensor) -> Union[Tensor, slice]:
-    """The rows of a flat batch that the box losses look at: the positives.
+    """Return the rows of a flat batch that the box losses look at: the positives.
 
     On an accelerator counting them would make the host wait, and all rows are looked at, the others with weight 0.
     Without a positive one row is looked at, so that all parameters have a gradient: mmdet's IoU of no boxes has none.

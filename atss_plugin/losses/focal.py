@@ -5,6 +5,7 @@ are computed for everything at once, in place, and corrected at the few positive
 
 Legend: N priors (of all images), C classes, P positive entries.
 """
+
 from typing import Optional, Tuple
 
 import torch
@@ -30,12 +31,14 @@ class FocalLoss(MMDetFocalLoss):
     in another way), it is mmdet's.
     """
 
-    def forward(self,
-                pred: Tensor,
-                target: Tensor,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[Tensor] = None,
-                reduction_override: Optional[str] = None) -> Tensor:
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Optional[Tensor] = None,
+        avg_factor: Optional[Tensor] = None,
+        reduction_override: Optional[str] = None,
+    ) -> Tensor:
         """Focal loss of logits (N, C) with target classes (N,), C for background.
 
         Args:
@@ -68,7 +71,7 @@ class OnePassFocal(torch.autograd.Function):
         rows = max(1, BLOCK // max(logits.size(1), 1))
         weights = [None] * -(-len(logits) // rows) if weight is None else weight.to(logits.dtype).split(rows)
         for i, (x, w) in enumerate(zip(logits.split(rows), weights)):
-            part = grad[i * rows:i * rows + len(x)] if needs_grad else None
+            part = grad[i * rows : i * rows + len(x)] if needs_grad else None
             total += _background(x, w, gamma, 1 - alpha, part)
         row = (target < logits.size(1)).nonzero().squeeze(1)
         column = target[row]
@@ -101,9 +104,8 @@ def _focal_terms(x: Tensor, gamma: float, weight: float) -> Tuple[Tensor, Tensor
     return factor * loss, factor * (gamma * (1 - p) * loss + p)
 
 
-def _background(x: Tensor, row_weight: Optional[Tensor], gamma: float, weight: float,
-                grad: Optional[Tensor]) -> Tensor:
-    """The sum of :func:`_focal_terms` over a block of logits (n, C), in few passes; derivatives go into ``grad``."""
+def _background(x: Tensor, row_weight: Optional[Tensor], gamma: float, weight: float, grad: Optional[Tensor]) -> Tensor:
+    """Return the summed :func:`_focal_terms` of a block of logits (n, C), in few passes; derivatives go into ``grad``."""
     p, loss = x.sigmoid(), F.softplus(x)
     factor = p.square() if gamma == 2 else p**gamma
     factor *= weight

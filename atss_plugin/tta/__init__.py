@@ -1,4 +1,5 @@
 """Multi-scale testing."""
+
 from .soft_voting import soft_voting, within_size_range
 from .soft_voting_tta import SoftVotingTTA
 

@@ -3,6 +3,7 @@
 Shape legend: D detections of all views of one image, E pairs of detections of one class that overlap.
 Boxes are [x1, y1, x2, y2] in pixels, continuous (width = x2 - x1).
 """
+
 from typing import Optional, Tuple
 
 import torch
@@ -30,12 +31,14 @@ def within_size_range(boxes: Tensor, size_range: Optional[Tuple[float, float]]) 
     return (size >= size_range[0]) & (size <= size_range[1])
 
 
-def soft_voting(boxes: Tensor,
-                scores: Tensor,
-                labels: Tensor,
-                iou_thr: float = 0.66,
-                score_thr: float = 0.05,
-                max_per_img: int = 1000) -> Tuple[Tensor, Tensor, Tensor]:
+def soft_voting(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    iou_thr: float = 0.66,
+    score_thr: float = 0.05,
+    max_per_img: int = 1000,
+) -> Tuple[Tensor, Tensor, Tensor]:
     """Merge detections class by class.
 
     Taken by falling score, a detection and the remaining ones of its class with IoU >= ``iou_thr`` to it
@@ -69,8 +72,11 @@ def soft_voting(boxes: Tensor,
     again = ~is_best & (softened >= score_thr)  # the best itself would come again with score x (1 - 1)
     scores, order = torch.cat([scores[is_best], softened[again]]).sort(descending=True, stable=True)
     order = order[:max_per_img]
-    return (torch.cat([voted[is_best], boxes[again]])[order], scores[:max_per_img],
-            torch.cat([labels[is_best], labels[again]])[order])
+    return (
+        torch.cat([voted[is_best], boxes[again]])[order],
+        scores[:max_per_img],
+        torch.cat([labels[is_best], labels[again]])[order],
+    )
 
 
 def _best_of_group(boxes: Tensor, labels: Tensor, iou_thr: float) -> Tensor:
@@ -99,7 +105,7 @@ def _overlapping_pairs(boxes: Tensor, labels: Tensor, iou_thr: float) -> Tuple[T
         rows = max(1, _MAX_PAIRS // len(members))
         for start in range(0, len(members), rows):
             # Only the later ones can be worse.
-            ious = bbox_overlaps(candidates[start:start + rows], candidates[start:])
+            ious = bbox_overlaps(candidates[start : start + rows], candidates[start:])
             former, latter = (ious >= iou_thr).nonzero().unbind(1)
             pair = torch.stack([members[start + former], members[start + latter]], dim=1)
             pairs.append(pair[former < latter])

@@ -1,4 +1,5 @@
 """SoftVotingTTA: multi-scale testing as in Table 8."""
+
 from typing import List, Optional, Sequence, Tuple
 
 import torch
@@ -35,12 +36,14 @@ class SoftVotingTTA(DetTTAModel):
             range; or a view's scale is not among them.
     """
 
-    def __init__(self,
-                 size_ranges: Sequence[Tuple[Scale, SizeRange]],
-                 iou_thr: float = 0.66,
-                 score_thr: float = 0.05,
-                 max_per_img: int = 1000,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        size_ranges: Sequence[Tuple[Scale, SizeRange]],
+        iou_thr: float = 0.66,
+        score_thr: float = 0.05,
+        max_per_img: int = 1000,
+        **kwargs,
+    ) -> None:
         # Before the model is built: a wrong list should not cost the building of a big model.
         parsed_size_ranges = _parse_size_ranges(size_ranges)
         super().__init__(**kwargs)
@@ -60,44 +63,54 @@ class SoftVotingTTA(DetTTAModel):
             The first of them with the merged ``pred_instances``.
         """
         predictions = [sample.pred_instances for sample in data_samples]
-        boxes, scores = self.merge_aug_bboxes([prediction.bboxes for prediction in predictions],
-                                              [prediction.scores for prediction in predictions],
-                                              [sample.metainfo for sample in data_samples])
+        boxes, scores = self.merge_aug_bboxes(
+            [prediction.bboxes for prediction in predictions],
+            [prediction.scores for prediction in predictions],
+            [sample.metainfo for sample in data_samples],
+        )
         labels = torch.cat([prediction.labels for prediction in predictions])
-        keep = torch.cat([
-            within_size_range(prediction.bboxes, self._size_range(sample))
-            for prediction, sample in zip(predictions, data_samples)
-        ])
-        boxes, scores, labels = soft_voting(boxes[keep], scores[keep], labels[keep], self.iou_thr,
-                                            self.score_thr, self.max_per_img)
+        keep = torch.cat(
+            [
+                within_size_range(prediction.bboxes, self._size_range(sample))
+                for prediction, sample in zip(predictions, data_samples)
+            ]
+        )
+        boxes, scores, labels = soft_voting(
+            boxes[keep], scores[keep], labels[keep], self.iou_thr, self.score_thr, self.max_per_img
+        )
         merged = data_samples[0]
         merged.pred_instances = InstanceData(bboxes=boxes, scores=scores, labels=labels)
         return merged
 
     def _size_range(self, sample: DetDataSample) -> SizeRange:
         if 'scale' not in sample.metainfo:
-            raise ValueError("a view does not say its scale: add 'scale' to the meta_keys of PackDetInputs "
-                             'in tta_pipeline')
+            raise ValueError(
+                "a view does not say its scale: add 'scale' to the meta_keys of PackDetInputs in tta_pipeline"
+            )
         scale = tuple(sample.metainfo['scale'])
         if scale not in self.size_ranges:
-            raise ValueError(f'tta_pipeline has the scale {scale}, tta_model.size_ranges only '
-                             f'{list(self.size_ranges)}: give it a range (or None)')
+            raise ValueError(
+                f'tta_pipeline has the scale {scale}, tta_model.size_ranges only '
+                f'{list(self.size_ranges)}: give it a range (or None)'
+            )
         return self.size_ranges[scale]
 
 
 def _parse_size_ranges(size_ranges: Sequence) -> dict:
     if not size_ranges:
-        raise ValueError('size_ranges is empty: multi-scale testing needs at least one scale, such as '
-                         '((1333, 800), None)')
+        raise ValueError(
+            'size_ranges is empty: multi-scale testing needs at least one scale, such as ((1333, 800), None)'
+        )
     parsed = {}
     for entry in size_ranges:
         if len(entry) != 2 or len(entry[0]) != 2:
-            raise ValueError(f'size_ranges has {entry}; an entry is a scale and a range, such as '
-                             '((1333, 400), (96, 10000)), or a scale and None')
+            raise ValueError(
+                f'size_ranges has {entry}; an entry is a scale and a range, such as '
+                '((1333, 400), (96, 10000)), or a scale and None'
+            )
         scale, size_range = tuple(entry[0]), entry[1]
         if size_range is not None and not (len(size_range) == 2 and 0 <= size_range[0] < size_range[1]):
-            raise ValueError(f'the range {size_range} of the scale {scale} is not (smallest, largest) '
-                             'sqrt(area)')
+            raise ValueError(f'the range {size_range} of the scale {scale} is not (smallest, largest) sqrt(area)')
         if scale in parsed:
             raise ValueError(f'size_ranges has the scale {scale} twice')
         parsed[scale] = size_range

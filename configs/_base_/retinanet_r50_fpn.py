@@ -9,7 +9,8 @@ model = dict(
         mean=[103.530, 116.280, 123.675],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
-        pad_size_divisor=32),
+        pad_size_divisor=32,
+    ),
     backbone=dict(
         type='ResNet',
         depth=50,
@@ -19,7 +20,8 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='caffe',  # MSRA's networks: the stride is in the first 1x1 convolution
-        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnet50_caffe')),
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnet50_caffe'),
+    ),
     neck=dict(
         type='FPN',
         in_channels=[256, 512, 1024, 2048],
@@ -27,7 +29,8 @@ model = dict(
         start_level=1,  # C3
         num_outs=5,
         add_extra_convs='on_output',  # P6 from P5
-        relu_before_extra_convs=True),  # P7 = conv(relu(P6))
+        relu_before_extra_convs=True,
+    ),  # P7 = conv(relu(P6))
     bbox_head=dict(
         type='atss_plugin.OneStageHead',
         num_classes=80,
@@ -41,24 +44,20 @@ model = dict(
             octave_base_scale=8,
             scales_per_octave=1,
             center_offset=0.5,  # anchor centres are FCOS's anchor points
-            strides=[8, 16, 32, 64, 128]),
+            strides=[8, 16, 32, 64, 128],
+        ),
         # Where the regression starts: the box. FCOS's start, the point, is atss_plugin.AnchorPointCoder.
-        bbox_coder=dict(
-            type='DeltaXYWHBBoxCoder',
-            target_means=[0.0, 0.0, 0.0, 0.0],
-            target_stds=[0.1, 0.1, 0.2, 0.2]),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]),
         norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
         with_scale=True,
         reg_decoded_bbox=True,
         count_images=False,
-        loss_cls=dict(
-            type='atss_plugin.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
+        loss_cls=dict(type='atss_plugin.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
         loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
-        loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)),
+        loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+    ),
     train_cfg=dict(),
     test_cfg=dict(
-        nms_pre=1000,
-        min_bbox_size=0,
-        score_thr=0.05,
-        nms=dict(type='nms', iou_threshold=0.6),
-        max_per_img=100))
+        nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100
+    ),
+)

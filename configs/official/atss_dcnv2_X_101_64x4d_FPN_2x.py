@@ -4,4 +4,5 @@ _base_ = '../table8/atss_x101_64x4d_fpn_dcn_2x_ms.py'
 model = dict(
     # The authors' input for every network, ResNeXt too: BGR less this mean.
     data_preprocessor=dict(mean=[102.9801, 115.9465, 122.7717], std=[1.0, 1.0, 1.0], bgr_to_rgb=False),
-    backbone=dict(init_cfg=None))
+    backbone=dict(init_cfg=None),
+)

@@ -6,4 +6,5 @@ model = dict(
     # regress from a point
     bbox_head=dict(bbox_coder=dict(_delete_=True, type='atss_plugin.AnchorPointCoder')),
     # scale ranges decide
-    train_cfg=dict(assigner=dict(_delete_=True, type='atss_plugin.SpatialScaleAssigner')))
+    train_cfg=dict(assigner=dict(_delete_=True, type='atss_plugin.SpatialScaleAssigner')),
+)

@@ -9,6 +9,9 @@ model = dict(
         reg_decoded_bbox=False,
         count_images=True,
         loss_centerness=None,
-        with_scale=False),
-    train_cfg=dict(assigner=dict(
-        _delete_=True, type='atss_plugin.IoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, in_gt_box=False)))
+        with_scale=False,
+    ),
+    train_cfg=dict(
+        assigner=dict(_delete_=True, type='atss_plugin.IoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, in_gt_box=False)
+    ),
+)

@@ -3,6 +3,7 @@
 _base_ = './atss_r101_fpn_2x.py'
 model = dict(
     backbone=dict(
-        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
-        stage_with_dcn=(False, True, True, True)),  # c3-c5
-    bbox_head=dict(dcn_on_last_conv=True))
+        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False), stage_with_dcn=(False, True, True, True)
+    ),  # c3-c5
+    bbox_head=dict(dcn_on_last_conv=True),
+)

@@ -4,5 +4,10 @@ _base_ = './atss_r101_fpn_2x.py'
 model = dict(
     data_preprocessor=dict(mean=[103.530, 116.280, 123.675], std=[57.375, 57.120, 58.395], bgr_to_rgb=False),
     backbone=dict(
-        type='ResNeXt', groups=32, base_width=8, style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnext101_32x8d')))
+        type='ResNeXt',
+        groups=32,
+        base_width=8,
+        style='pytorch',
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnext101_32x8d'),
+    ),
+)

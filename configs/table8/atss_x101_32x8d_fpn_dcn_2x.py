@@ -3,6 +3,7 @@
 _base_ = './atss_x101_32x8d_fpn_2x.py'
 model = dict(
     backbone=dict(
-        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
-        stage_with_dcn=(False, False, True, True)),  # c4-c5
-    bbox_head=dict(dcn_on_last_conv=True))
+        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False), stage_with_dcn=(False, False, True, True)
+    ),  # c4-c5
+    bbox_head=dict(dcn_on_last_conv=True),
+)

@@ -4,5 +4,10 @@ _base_ = './atss_r101_fpn_2x.py'
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
     backbone=dict(
-        type='ResNeXt', groups=64, base_width=4, style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnext101_64x4d')))
+        type='ResNeXt',
+        groups=64,
+        base_width=4,
+        style='pytorch',
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnext101_64x4d'),
+    ),
+)
