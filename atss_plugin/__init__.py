@@ -9,7 +9,9 @@ from .coders import AnchorPointCoder
 from .datasets import CocoDataset, ShapesDataset
 from .engine import checkpoint_loading
 from .heads import FCOSHead, OneStageHead, RetinaNetHead
+from .layers import DCNv2
 from .losses import FocalLoss
+from .prior_generators import RoundedAnchorGenerator
 from .tta import SoftVotingTTA
 from .version import __version__
 
@@ -20,11 +22,13 @@ __all__ = [
     'AnchorPointCoder',
     'CenterSamplingAssigner',
     'CocoDataset',
+    'DCNv2',
     'FCOSHead',
     'FocalLoss',
     'IoUAssigner',
     'OneStageHead',
     'RetinaNetHead',
+    'RoundedAnchorGenerator',
     'ShapesDataset',
     'SoftVotingTTA',
     'SpatialScaleAssigner',

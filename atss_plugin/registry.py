@@ -17,5 +17,5 @@ def _child(parent, *locations: str) -> Registry:
 
 DATASETS = _child(mmdet_registry.DATASETS, 'datasets')
 HOOKS = _child(mmdet_registry.HOOKS, 'engine')
-MODELS = _child(mmdet_registry.MODELS, 'heads', 'losses', 'tta')
-TASK_UTILS = _child(mmdet_registry.TASK_UTILS, 'assigners', 'coders')
+MODELS = _child(mmdet_registry.MODELS, 'heads', 'layers', 'losses', 'tta')
+TASK_UTILS = _child(mmdet_registry.TASK_UTILS, 'assigners', 'coders', 'prior_generators')
