@@ -227,8 +227,8 @@ def test_flips_and_scales_are_undone():
 
 
 # What is kept of a scale, as sqrt(area) in pixels of the original image, by hand: the recipe's range times the original
-# side over the resized one. At 400 a 640 x 480 image is 5/6 as large, so 96 pixels there are 115.2 here; the panorama's longer
-# side is 1333 at every scale up to 800, that is 4/3 of the original, and 3000 at the others.
+# side over the resized one. At 400 a 640 x 480 image is 5/6 as large: 96 pixels there are 115.2 here. The longer
+# side of the panorama is 1333 at every scale up to 800, 4/3 of the original, and 3000 at the others.
 LOWER_AND_UPPER = {
     '4:3': (
         {400: 115.2, 500: 92.16, 600: 51.2, 640: 48.0},
