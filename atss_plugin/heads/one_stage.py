@@ -31,7 +31,7 @@ ONE_SQUARE_ANCHOR = dict(
 FOCAL_LOSS = dict(type='atss_plugin.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0)
 INITIAL_WEIGHTS = dict(
     type='Normal',
-    layer='Conv2d',  # deformable weights keep their operator's uniform start, offsets are a Conv2d's output
+    layer='Conv2d',  # not ModulatedDeformConv2d, which keeps its own start; the convolution of its offsets is a Conv2d
     std=0.01,
     override=dict(type='Normal', name='atss_cls', std=0.01, bias_prob=0.01),
 )
@@ -75,7 +75,8 @@ class OneStageHead(BaseDenseHead):
         loss_centerness (dict, optional): "Centerness"; None if not ticked.
         train_cfg (dict): ``assigner``.
         test_cfg (dict): ``score_thr``, ``nms_pre``, ``nms``, ``max_per_img``, ``min_bbox_size``.
-        init_cfg (dict): N(0, 0.01), and the classification's bias at a probability of 0.01.
+        init_cfg (dict): N(0, 0.01), and the classification's bias at a probability of 0.01; the weights of deformable
+            convolutions keep their operator's start.
 
     Raises:
         ValueError: a coder for a single anchor with an anchor generator of several, or levels of different A.
