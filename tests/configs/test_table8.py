@@ -332,6 +332,7 @@ def random_tensors(name):
     return tensors
 
 
+@pytest.mark.slow
 def test_mim_test_of_a_converted_checkpoint(converted, coco, tmp_path, mmdet_package):
     config = CONFIGS / 'official/atss_R_50_FPN_1x.py'
     small = ('--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(320,200)')  # for the time it takes
@@ -339,6 +340,7 @@ def test_mim_test_of_a_converted_checkpoint(converted, coco, tmp_path, mmdet_pac
     assert_detections(results, at_most=100)
 
 
+@pytest.mark.slow
 def test_mim_test_with_tta(converted, coco, tmp_path, mmdet_package):
     config = tmp_path / 'two_small_scales.py'
     bases = ['official/atss_R_50_FPN_1x.py', '_base_/multi_scale_testing.py']

@@ -1,6 +1,7 @@
 """Soft voting equals the recipe written as plain loops, and the TTA model feeds it the right detections."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from atss_plugin.tta import SoftVotingTTA, soft_voting, within_size_range
+from tests.configs.helpers import build, load, shrink
 from tests.conftest import ROOT
 
 CONFIG = ROOT / 'configs/table8/atss_x101_32x8d_fpn_dcn_2x_ms.py'
@@ -280,6 +282,39 @@ def test_each_scale_keeps_its_sizes_in_the_resized_image(width, height, kind):
         if lower.get(shorter, 0) < size < upper.get(shorter, math.inf)
     )
     torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0, atol=0.01)
+
+
+def test_a_real_detector_is_filtered_by_its_output_before_it_is_rescaled():
+    """Of a scale of 7/3, plain and flipped, those detections are kept whose sizes the head itself gave in the range."""
+    config = load('atss_r50_fpn_1x.py').model
+    config.test_cfg.score_thr = 0.0
+    detector = build(shrink(config)).eval()
+    scale, image = (400, 140), np.random.RandomState(0).randint(0, 256, (60, 90, 3), dtype=np.uint8)
+    pipeline = Config.fromfile(CONFIG).tta_pipeline[1]
+    pipeline['transforms'][0] = [dict(type='Resize', scale=scale, keep_ratio=True)]
+    views = TRANSFORMS.build(pipeline)(
+        dict(img=image, img_id=1, img_path='', ori_shape=image.shape[:2], img_shape=image.shape[:2])
+    )
+    own = []
+    with torch.no_grad():
+        for view, sample in zip(views['inputs'], views['data_samples']):
+            data = detector.data_preprocessor(dict(inputs=[view], data_samples=[deepcopy(sample)]))
+            own += [s.pred_instances for s in detector.predict(data['inputs'], data['data_samples'], rescale=False)]
+    sides = torch.cat([found.bboxes[:, 2:] - found.bboxes[:, :2] for found in own])
+    sizes, scores = sides.prod(-1).sqrt(), torch.cat([found.scores for found in own])
+    # bounds that nothing is near: in the middle of the widest gaps of the lower and of the upper half
+    ordered = sizes.unique()
+    half, gaps = len(ordered) // 2, ordered.diff()
+    low, high = (ordered[i] + gaps[i] / 2 for i in (gaps[:half].argmax(), half + gaps[half:].argmax()))
+    kept = (sizes > low) & (sizes < high)
+    assert 0 < kept.sum() < len(kept)
+    model = SoftVotingTTA(
+        [(scale, (low.item(), high.item()))], iou_thr=1.1, score_thr=0, max_per_img=1000, module=detector
+    )
+    batch = {key: [[view] for view in views[key]] for key in ('inputs', 'data_samples')}
+    with torch.no_grad():
+        (result,) = model.test_step(batch)
+    torch.testing.assert_close(result.pred_instances.scores, scores[kept].sort(descending=True)[0])
 
 
 def test_bounds_are_excluded():
