@@ -110,8 +110,8 @@ class ATSSAssigner(Assigner):
 class DDODAssigner(ATSSAssigner):
     """ATSS by a cost instead of the IoU, as DDOD does it (https://arxiv.org/abs/2107.02963).
 
-    ``sigmoid(score)^(1 - alpha) * IoU(predicted box)^alpha`` takes the place of the IoU of the candidates.  The head has
-    to pass ``bboxes`` (N, 4) and logits (N, C): as ``logits`` (our heads), or as ``scores`` (mmdet's DDODHead).
+    ``sigmoid(score)^(1 - alpha) * IoU(predicted box)^alpha`` takes the place of the IoU of the candidates.  The head
+    has to pass ``bboxes`` (N, 4) and logits (N, C): as ``logits`` (our heads), or as ``scores`` (mmdet's DDODHead).
 
     Args:
         topk (int): k, the candidate locations on each pyramid level. Defaults to 9.

@@ -16,9 +16,9 @@ from .predictions import stack_predictions
 class PAAAssigner(Assigner):
     """Positives are the better of two groups into which an object's losses fall: :func:`atss_plugin.matching.paa`.
 
-    The same separation as mmdet's ``PAAHead.paa_reassign`` with ``covariance_type='diag'``, but for: the mixtures of all
-    objects are fitted at once and in float64; and before that, an anchor that has the highest IoU of some object stays
-    with its own best object (see :class:`IoUAssigner`).
+    The same separation as mmdet's ``PAAHead.paa_reassign`` with ``covariance_type='diag'``, but for: the mixtures of
+    all objects are fitted at once and in float64; and before that, an anchor that has the highest IoU of some object
+    stays with its own best object (see :class:`IoUAssigner`).
 
     Args:
         topk (int): candidates of an object on each level. Defaults to 9.
@@ -28,7 +28,8 @@ class PAAAssigner(Assigner):
         ignore_iof_thr (float): see :class:`Assigner`. Defaults to -1, off.
 
     Raises:
-        ValueError: ``topk`` < 1, ``pos_iou_thr`` outside of 0 to 1, or, when assigning, a head that passes no predictions.
+        ValueError: ``topk`` < 1, ``pos_iou_thr`` outside of 0 to 1, or, when assigning, a head that passes no
+            predictions.
     """
 
     needs_predictions = True

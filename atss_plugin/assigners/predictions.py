@@ -37,15 +37,15 @@ def checked_predictions(
     if not predictions or any(field not in p for p in predictions for field in ('bboxes', scores)):
         raise ValueError(
             f'{name} needs {scores} and bboxes in pred_instances, which this head does not pass: use a head that does '
-            '(atss_plugin.OneStageHead, FCOSHead and RetinaNetHead do), or an assigner that does not look at predictions, '
-            'such as ATSSAssigner'
+            '(atss_plugin.OneStageHead, FCOSHead and RetinaNetHead do), or an assigner that does not look at '
+            'predictions, such as ATSSAssigner'
         )
     boxes = torch.stack([get_box_tensor(p.bboxes) for p in predictions])
     values = torch.stack([p[scores] for p in predictions])
     size = (len(gts.counts), gts.num_priors)
     if boxes.shape != (*size, 4) or values.dim() != 3 or values.shape[:2] != size:
         raise ValueError(
-            f'{name} needs a predicted box for each of {size[1]} priors of {size[0]} images: bboxes (N, 4) and {scores} '
-            f'(N, C) per image, not {tuple(boxes.shape)} and {tuple(values.shape)} in all'
+            f'{name} needs a predicted box for each of {size[1]} priors of {size[0]} images: bboxes (N, 4) and '
+            f'{scores} (N, C) per image, not {tuple(boxes.shape)} and {tuple(values.shape)} in all'
         )
     return boxes, values

@@ -29,8 +29,8 @@ class RFLAAssigner(Assigner):
         ignore_iof_thr (float): see :class:`Assigner`. Defaults to -1, off.
 
     Raises:
-        ValueError: an entry of ``topk`` < 1, ``decay`` <= 0, or, when assigning, another number of receptive fields than of
-            levels.
+        ValueError: an entry of ``topk`` < 1, ``decay`` <= 0, or, when assigning, another number of receptive fields
+            than of levels.
     """
 
     def __init__(

@@ -16,10 +16,10 @@ from .predictions import stack_predictions
 class SimOTAAssigner(Assigner):
     """Positives are the cheapest predictions, more of them the better they are: :func:`atss_plugin.matching.simota`.
 
-    The same assignment as mmdet's class of this name, but for: the priors are anchors, whose strides are given here, not
-    points with strides; costs are summed in float64 (mmdet adds 100000 to some in float32, which leaves it two digits
-    after the point to choose by); of equal costs the lower prior is taken; a batch is assigned at once; and
-    ``max_overlaps`` is 0 for negatives, not -100000.
+    The same assignment as mmdet's class of this name, but for: the priors are anchors, whose strides are given here,
+    not points with strides; costs are summed in float64 (mmdet adds 100000 to some in float32, which leaves it two
+    digits after the point to choose by); of equal costs the lower prior is taken; a box of no area has no positive; a
+    batch is assigned at once; and ``max_overlaps`` is 0 for negatives, not -100000.
 
     Args:
         center_radius (float): half the side of the square around an object's centre, in strides. Defaults to 2.5.

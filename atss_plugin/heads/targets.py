@@ -7,12 +7,7 @@ from inspect import signature
 from typing import Callable, List, Optional, Union
 
 import torch
-from mmdet.models.task_modules import (
-    BaseAssigner,
-    DynamicSoftLabelAssigner,
-    SimOTAAssigner,
-    TaskAlignedAssigner,
-)
+from mmdet.models.task_modules import BaseAssigner, DynamicSoftLabelAssigner, SimOTAAssigner, TaskAlignedAssigner
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -20,9 +15,8 @@ from torch import Tensor
 from ..assigners import BatchAssignment
 from ..compiling import uncompiled
 
-
-# What mmdet's assigners that look at predictions are given by the heads they were made for: priors as points with strides
-# (x, y, stride x, stride y) or as boxes, and scores as probabilities or as logits.
+# What mmdet's assigners that look at predictions are given by the heads they were made for: priors as points with
+# strides (x, y, stride x, stride y) or as boxes, and scores as probabilities or as logits.
 MMDET_PREDICTIONS = {
     SimOTAAssigner: ('points', 'scores'),
     DynamicSoftLabelAssigner: ('points', 'logits'),
@@ -118,7 +112,8 @@ def mmdet_instances(
         return None
     if predictions is None:
         raise ValueError(
-            f'{type(assigner).__name__} looks at predictions: give bboxes and scores of each image, as OneStageHead does'
+            f'{type(assigner).__name__} looks at predictions: give bboxes and scores of each image, as OneStageHead '
+            'does'
         )
     shape, scores = kinds
     if shape == 'points':

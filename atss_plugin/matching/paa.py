@@ -1,7 +1,7 @@
 """PAA: positives are the better of two groups into which an object's losses fall (https://arxiv.org/abs/2007.08103).
 
-Legend: G ground truths of the batch, L levels, B images, N priors, C classes, k candidates of a level, M = L * k candidates
-of a ground truth, P priors looked at.
+Legend: G ground truths of the batch, L levels, B images, N priors, C classes, k candidates of a level, M = L * k
+candidates of a ground truth, P priors looked at.
 """
 
 from typing import NamedTuple, Tuple
@@ -17,8 +17,8 @@ from .predictions import Predictions, levels_of, sum_of_negatives
 from .pyramid import Pyramid
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
-# scikit-learn's defaults for GaussianMixture: the iterations, the change of the mean log likelihood at which it stops, and
-# what is added to variances
+# scikit-learn's defaults for GaussianMixture: the iterations, the change of the mean log likelihood at which it stops,
+# and what is added to variances
 MAX_ITERATIONS, TOLERANCE, LEAST_VARIANCE = 100, 1e-3, 1e-6
 
 
@@ -43,8 +43,8 @@ def paa(
 
     A prior can be a candidate of the object with which it has the highest IoU, if that reaches ``pos_iou_thr`` or no
     prior has a higher one with the object; candidates are the k of lowest loss on each level.  The loss is focal loss
-    plus ``box_weight`` times GIoU loss.  Positive are the candidates that belong to the distribution of low losses, up to
-    the loss at which the mixture is densest.  An object of a single candidate has none.
+    plus ``box_weight`` times GIoU loss.  Positive are the candidates that belong to the distribution of low losses, up
+    to the loss at which the mixture is densest.  An object of a single candidate has none.
 
     Args:
         pyramid (Pyramid): the priors.
@@ -68,7 +68,9 @@ def paa(
     return finish(owner[:-1], gts)
 
 
-def training_losses(gts: GroundTruths, predictions: Predictions, slot: Tensor, owner: Tensor, box_weight: float) -> Tensor:
+def training_losses(
+    gts: GroundTruths, predictions: Predictions, slot: Tensor, owner: Tensor, box_weight: float
+) -> Tensor:
     """Return the losses (P,) of predictions at some slots (P,), if these ground truths (P,) own them; float64."""
     scores = predictions.scores.flatten(0, 1)[slot]
     score = scores.gather(1, gts.labels[owner, None].clamp(min=0))
@@ -136,8 +138,8 @@ def lower_group(loss: Tensor) -> Tensor:
 def fit_mixture(values: Tensor, exists: Tensor) -> Mixture:
     """Fit a mixture of two normal distributions to every row of values (G, M), some of which exist: EM.
 
-    It starts from equal weights, the least and the greatest value as means, and variances of 1.  The rows stop one by one,
-    as soon as their mean log likelihood changes by less than :data:`TOLERANCE`.
+    It starts from equal weights, the least and the greatest value as means, and variances of 1.  The rows stop one by
+    one, as soon as their mean log likelihood changes by less than :data:`TOLERANCE`.
     """
     size = exists.sum(1).clamp(min=1)
     least = torch.where(exists, values, float('inf')).amin(1)

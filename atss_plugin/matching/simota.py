@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .assignment import Assignment, counted, finish, new_owners, to_lowest
-from .boxes import Measure, centers, chunks, from_host, iou, sides, to_float64, topk_smallest
+from .boxes import Measure, areas, centers, chunks, from_host, iou, sides, to_float64, topk_smallest
 from .ground_truths import GroundTruths
 from .predictions import Predictions, levels_of, pairs, predicted_overlaps, sum_of_negatives
 from .pyramid import Pyramid
@@ -75,7 +75,9 @@ def simota(
     level, points = levels_of(pyramid), pyramid.points
     reach = center_radius * to_float64(from_host(strides, points.device, torch.float32))[level]
     places = Places(points, reach[:, None])
-    valid = _valid(gts, places)
+    # unlike mmdet's, a box of no area has no positive, and makes no prior a candidate
+    has_area = (areas(to_float64(gts.boxes)) > 0)[:, None]
+    valid = _valid(gts, places, has_area)
     negatives = sum_of_negatives(_background(predictions.scores))
     best = Best(points.new_full(valid.shape, float('inf')), gts.image.new_full(valid.shape, len(gts.boxes)))
     number = torch.arange(len(points), dtype=points.dtype, device=points.device)
@@ -87,7 +89,7 @@ def simota(
         classification = negatives[image] - to_float64(_background(score) + score.log().clamp(min=LEAST_LOG))
         cost = cls_weight * classification - iou_weight * torch.log(to_float64(overlap) + EPS)
         cost = cost + OUTSIDE * ~torch.logical_and(*_near(gts.boxes[part], places))
-        cost = torch.where(valid[image], cost, float('inf'))
+        cost = torch.where(valid[image] & has_area[part], cost, float('inf'))
         best = _update(best, cost, gts, part)
         # dynamic k: "the sum of these IoU values represents the estimated number of positives"
         k = torch.where(valid[image], overlap, 0.0).topk(num).values.sum(1).int().clamp(min=1)
@@ -108,11 +110,11 @@ def _near(boxes: Tensor, places: Places) -> Tuple[Tensor, Tensor]:
     return sides(boxes[:, None], places.points).amin(-1) > 0, (distance < places.reach).all(-1)
 
 
-def _valid(gts: GroundTruths, places: Places) -> Tensor:
+def _valid(gts: GroundTruths, places: Places, has_area: Tensor) -> Tensor:
     """Return which priors (B, N) are inside of some object of the image, or near its centre."""
     valid = gts.image.new_zeros((len(gts.counts), len(places.points)))
     for part in chunks(len(gts.boxes), 4 * len(places.points)):
-        candidate = torch.logical_or(*_near(gts.boxes[part], places))
+        candidate = torch.logical_or(*_near(gts.boxes[part], places)) & has_area[part]
         valid.scatter_reduce_(0, gts.image[part, None].expand(candidate.shape), candidate.long(), 'amax')
     return valid > 0
 
@@ -135,7 +137,7 @@ def _cheapest(cost: Tensor, number: Tensor, k: Tensor, num: int) -> Tuple[Tensor
 
 
 def _settle(prior: Tensor, positive: Tensor, best: Best, gts: GroundTruths) -> Tensor:
-    """Return the owners (B * N,): who alone claims a prior, or who of the image has it cheapest where several claim it."""
+    """Return the owners (B * N,): who alone claims a prior, or for whom of the image it is cheapest."""
     slot, row = counted(prior, positive, gts, gts.row[:-1, None])
     alone = new_owners(gts)
     to_lowest(alone, slot, row)

@@ -24,7 +24,9 @@ def rows(seed: int, sizes) -> torch.Tensor:
     generator = np.random.default_rng(seed)
     found = torch.full((len(sizes), max(sizes)), float('inf'), dtype=torch.float64)
     for row, size in zip(found, sizes):
-        groups = generator.normal([generator.uniform(0, 4), generator.uniform(0, 4)], generator.uniform(0.05, 1, 2), (size, 2))
+        groups = generator.normal(
+            [generator.uniform(0, 4), generator.uniform(0, 4)], generator.uniform(0.05, 1, 2), (size, 2)
+        )
         values = np.where(generator.random(size) < generator.random(), groups[:, 0], groups[:, 1])
         row[:size] = torch.from_numpy(np.sort(np.abs(values)))
     return found
