@@ -131,7 +131,7 @@ class DDODAssigner(ATSSAssigner):
             )
         boxes = torch.stack([p.bboxes for p in predictions]).to(gts.boxes.dtype)
         scores = torch.stack([p.scores for p in predictions])
-        image, label = gts.image[:, None], gts.labels[:-1, None]
+        image, label = gts.image[:, None], gts.labels[:, None]
 
         def cost(index: Tensor) -> Tensor:
             overlap = self.measure(gts.boxes[:, None], boxes[image, index])

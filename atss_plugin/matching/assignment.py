@@ -31,7 +31,7 @@ class Assignment(NamedTuple):
 
 def finish(owner: Tensor, gts: GroundTruths, max_overlaps: Optional[Tensor] = None) -> Assignment:
     """Return the assignment in which slots (B * N,) have these owners: rows of ground truths, G for none."""
-    gt_inds, labels = gts.number[owner], gts.labels[owner]
+    gt_inds, labels = gts.numbers_labels.gather(1, owner.expand(2, -1))
     if gts.ignored is not None:
         gt_inds = torch.where(gts.ignored, -1, gt_inds)
     size = (len(gts.counts), gts.num_priors)

@@ -85,6 +85,11 @@ def inside(boxes: Tensor, points: Tensor) -> Tensor:
     return nearest.amin(-1) > INSIDE_MARGIN
 
 
+def rows(table: Tensor, index: Tensor) -> Tensor:
+    """Return the rows of a table (n, c) at some indices (...): (..., c)."""
+    return table.index_select(0, index.flatten()).view(*index.shape, table.size(1))
+
+
 def chunks(num_rows: int, row_size: int) -> Iterator[slice]:
     """Yield slices of so many rows that a temporary of ``row_size`` elements per row fits :data:`DENSE_BUDGET`."""
     step = max(1, DENSE_BUDGET // max(row_size, 1))

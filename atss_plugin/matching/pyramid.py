@@ -6,7 +6,7 @@ Half of mmdet's heads do not say where a level ends.  All of this is read from t
 Legend: N priors, L levels, A anchors per location, S groups of locations, n locations of a group, D locations of all groups.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +84,10 @@ class Pyramid:
                 torch.tensor(c, dtype=torch.float64).to(device, exact) for c in (*columns, first.tolist())
             )
         self.searches: Dict[int, tuple] = {}
+
+    def to(self, device: Union[str, torch.device]) -> 'Pyramid':
+        """Return the same pyramid on another device."""
+        return Pyramid(self.priors.to(device), self.num_level_priors, self.groups, self.take)
 
     @property
     def num_locations(self) -> int:
