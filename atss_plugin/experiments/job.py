@@ -19,6 +19,7 @@ from mmengine.config import Config, DictAction
 from .config_files import PACKAGE, find_config, load_config
 from .paper import Row, Table
 from .protocol import base_batch_size, same_run
+from .record import recorded
 from .run import LAUNCH_FILE, read_run
 
 CONSOLE_FILE = 'console.log'
@@ -60,6 +61,7 @@ class Job:
         wanted: the config that is to be trained.
         merged: the config to write before the start, if an overlay is merged over the row's.
         returncode: exit status once it ran.
+        data: the data set: the name of the overlay, ``coco`` without one.
     """
 
     row: Row
@@ -71,6 +73,7 @@ class Job:
     wanted: Config
     merged: Optional[Config] = None
     returncode: Optional[int] = None
+    data: str = 'coco'
 
     @property
     def name(self) -> str:
@@ -155,7 +158,8 @@ def _plan_job(row: Row, seed: int, work_dirs: Path, launch: Launch) -> Job:
         '--cfg-options',
         *options,
     ]
-    return Job(row, seed, work_dir, action, reason, command, wanted, merged)
+    data = Path(launch.overlay).stem if launch.overlay else 'coco'
+    return Job(row, seed, work_dir, action, reason, command, wanted, merged, data=data)
 
 
 def _batch_options(base: Config, launch: Launch) -> List[str]:
@@ -222,7 +226,7 @@ def _start(job: Job) -> int:
         command=job.command_line(),
         returncode=None,
     )
-    with open(job.work_dir / CONSOLE_FILE, 'a', encoding='utf-8') as console, subprocess.Popen(
+    with recorded(job, env), open(job.work_dir / CONSOLE_FILE, 'a', encoding='utf-8') as console, subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         launch['pid'] = process.pid
