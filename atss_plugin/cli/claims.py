@@ -22,6 +22,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from atss_plugin.errors import UsageError
 from atss_plugin.experiments import load_tables
 from atss_plugin.experiments.claims import load_claims
 from atss_plugin.experiments.claims_report import (
@@ -56,7 +57,7 @@ def run(args) -> int:
     registration, lines = load_claims(), read_ledger(args.ledger)
     data = args.data or registration.data
     if data not in registration.margins:
-        raise ValueError(f'no margin is registered for {data!r}; data sets are {", ".join(registration.margins)}')
+        raise UsageError(f'no margin is registered for {data!r}; data sets are {", ".join(registration.margins)}')
     found = judge_claims(lines, registration, data)
     tables = [table for table in load_tables() if table.number < 8]
     total = len({row.experiment for table in tables for row in table.rows})

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from atss_plugin.errors import UsageError
 from atss_plugin.experiments.ledger import collect, ledger_path, merge, read_ledger, write_ledger
 
 NAME = 'ledger'
@@ -30,7 +31,7 @@ def run(args) -> int:
     path = Path(args.ledger) if args.ledger else ledger_path()
     missing = [folder for folder in args.work_dirs if not Path(folder).is_dir()]
     if missing:
-        raise ValueError(f'{missing[0]}: no such folder')
+        raise UsageError(f'{missing[0]}: no such folder')
     found, left_out = collect([Path(folder) for folder in args.work_dirs])
     lines, news = merge(read_ledger(path), found)
     if news:

@@ -6,6 +6,8 @@ from typing import Dict, List, Optional
 
 import yaml
 
+from atss_plugin.errors import UsageError
+
 from .config_files import config_root
 from .paper import METRICS, Row, load_tables
 
@@ -80,13 +82,13 @@ def load_claims(path: Optional[Path] = None) -> Registration:
     """Read ``evidence/claims.yml`` (that of the config root if no path is given).
 
     Raises:
-        ValueError: a comparison that is not ``ROW > ROW`` or ``ROW = ROW``, or an unknown metric.
+        UsageError: a comparison that is not ``ROW > ROW`` or ``ROW = ROW``, or an unknown metric.
     """
     path = Path(path or config_root() / 'evidence' / 'claims.yml')
     content = yaml.safe_load(path.read_text(encoding='utf-8'))
     rows = {row.id: row for table in load_tables() for row in table.rows}
     if content['metric'] not in METRICS:
-        raise ValueError(f'{path}: metric {content["metric"]!r} is not one of {", ".join(METRICS)}')
+        raise UsageError(f'{path}: metric {content["metric"]!r} is not one of {", ".join(METRICS)}')
     factor = content['margin']['factor']
     claims = [
         Claim(
@@ -114,5 +116,5 @@ def load_claims(path: Optional[Path] = None) -> Registration:
 def _comparison(text: str, rows: Dict[str, Row], path: Path) -> Comparison:
     words = text.split()
     if len(words) != 3 or words[1] not in (ABOVE, EQUAL) or not {words[0], words[2]} <= set(rows):
-        raise ValueError(f'{path}: {text!r} is not `ROW > ROW` or `ROW = ROW` with ids of paper_tables.yml')
+        raise UsageError(f'{path}: {text!r} is not `ROW > ROW` or `ROW = ROW` with ids of paper_tables.yml')
     return Comparison(rows[words[0]], words[1], rows[words[2]])

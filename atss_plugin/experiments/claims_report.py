@@ -6,6 +6,8 @@ from typing import List, Optional, Sequence
 
 import pandas as pd
 
+from atss_plugin.errors import UsageError
+
 from .claims import EQUAL
 from .ledger import FINISHED
 from .verdicts import CONTRADICTED, NOT_DECIDED, NOT_RUN, SHOWN, ClaimFinding, Finding, Interval, RankCorrelation
@@ -137,12 +139,12 @@ def replace_block(text: str, block: str) -> str:
     """Return a document with the block between its markers replaced.
 
     Raises:
-        ValueError: the document lacks a marker.
+        UsageError: the document lacks a marker.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f'no block to replace: write the lines {BEGIN} and {END} into the document')
+        raise UsageError(f'no block to replace: write the lines {BEGIN} and {END} into the document')
     return f'{before}{begin}\n{block.strip()}\n{end}{after}'
 
 

@@ -19,7 +19,7 @@ from mmengine.config import Config, DictAction
 from .config_files import PACKAGE, find_config, load_config
 from .paper import Row, Table
 from .protocol import base_batch_size, same_run
-from .record import recorded
+from .record import record_end, record_start
 from .run import LAUNCH_FILE, read_run
 
 CONSOLE_FILE = 'console.log'
@@ -61,7 +61,6 @@ class Job:
         wanted: the config that is to be trained.
         merged: the config to write before the start, if an overlay is merged over the row's.
         returncode: exit status once it ran.
-        data: the data set: the name of the overlay, ``coco`` without one.
     """
 
     row: Row
@@ -73,7 +72,6 @@ class Job:
     wanted: Config
     merged: Optional[Config] = None
     returncode: Optional[int] = None
-    data: str = 'coco'
 
     @property
     def name(self) -> str:
@@ -158,8 +156,7 @@ def _plan_job(row: Row, seed: int, work_dirs: Path, launch: Launch) -> Job:
         '--cfg-options',
         *options,
     ]
-    data = Path(launch.overlay).stem if launch.overlay else 'coco'
-    return Job(row, seed, work_dir, action, reason, command, wanted, merged, data=data)
+    return Job(row, seed, work_dir, action, reason, command, wanted, merged)
 
 
 def _batch_options(base: Config, launch: Launch) -> List[str]:
@@ -226,7 +223,8 @@ def _start(job: Job) -> int:
         command=job.command_line(),
         returncode=None,
     )
-    with recorded(job, env), open(job.work_dir / CONSOLE_FILE, 'a', encoding='utf-8') as console, subprocess.Popen(
+    record_start(job, env)
+    with open(job.work_dir / CONSOLE_FILE, 'a', encoding='utf-8') as console, subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         launch['pid'] = process.pid
@@ -242,6 +240,7 @@ def _start(job: Job) -> int:
                 process.terminate()
                 launch['returncode'] = process.wait()
             _write_launch(job.work_dir, launch)
+            record_end(job)
     return launch['returncode']
 
 

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from .config_files import config_root
+from atss_plugin.errors import UsageError
+
+from .config_files import config_root, find_config
 from .job import Launch, plan_jobs
 from .paper import METRICS, load_tables
 from .record import ENVIRONMENT, RECORD_FILE, config_hash, read_record
@@ -28,11 +30,19 @@ def overlay_of(data: str) -> str:
     return f'overlays/{data}.py'
 
 
+def _has_overlay(data: str) -> bool:
+    try:
+        find_config(overlay_of(data))
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def read_ledger(path: Optional[Path] = None) -> List[dict]:
     """Read a ledger, empty if there is none yet.
 
     Raises:
-        ValueError: a line that is not JSON or lacks a field, two lines for one run, or runs of one experiment with
+        UsageError: a line that is not JSON or lacks a field, two lines for one run, or runs of one experiment with
             different configurations.
     """
     path = Path(path or ledger_path())
@@ -43,7 +53,7 @@ def read_ledger(path: Optional[Path] = None) -> List[dict]:
         try:
             lines.append({field: json.loads(text)[field] for field in FIELDS})
         except (ValueError, TypeError, LookupError) as error:
-            raise ValueError(f'{path}, line {number}: not a run ({error!r}); restore the committed file') from error
+            raise UsageError(f'{path}, line {number}: not a run ({error!r}); restore the committed file') from error
     _check(lines, path)
     return lines
 
@@ -54,10 +64,10 @@ def _check(lines: Sequence[dict], path: Path) -> None:
     for line in lines:
         other = runs.setdefault(_key(line), line)
         if other is not line:
-            raise ValueError(f'{path} has two lines for {name_of(line)}')
+            raise UsageError(f'{path} has two lines for {name_of(line)}')
         other = configs.setdefault((line['data'], line['experiment']), line)
         if other['config'] != line['config']:
-            raise ValueError(
+            raise UsageError(
                 f'{path}: {name_of(other)} has configuration {other["config"]}, {name_of(line)} has '
                 f'{line["config"]}: these are two experiments; keep them in two ledgers'
             )
@@ -87,7 +97,7 @@ def expected_hash(data: str, experiment: str) -> str:
 
     Raises:
         FileNotFoundError: there is no overlay for the data set.
-        ValueError: no row of Tables 1 to 7 is this experiment.
+        UsageError: no row of Tables 1 to 7 is this experiment.
     """
     for table in load_tables():
         for row in table.rows:
@@ -96,7 +106,7 @@ def expected_hash(data: str, experiment: str) -> str:
                 # a folder that does not exist: the plan then is to train, whatever was trained
                 job = plan_jobs([only], config_root() / 'no runs', [0], Launch(overlay=overlay_of(data)))[0]
                 return config_hash(job.wanted)
-    raise ValueError(f'{experiment} is not an experiment of the paper tables')
+    raise UsageError(f'{experiment} is not an experiment of the paper tables')
 
 
 def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
@@ -112,7 +122,7 @@ def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
         if run is None or run.state not in ENDED:
             left_out.append(f'{folder}: {run.state if run else "not started"}')
             continue
-        if not (config_root() / overlay_of(record['data'])).is_file():
+        if not _has_overlay(record['data']):
             left_out.append(f'{folder}: not of a data set of the ledger; `tables` shows it')
             continue
         key = (record['data'], record['experiment'])
@@ -126,20 +136,23 @@ def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
 
 
 def line_of(run: Run, record: dict) -> dict:
-    """Return a run's line. AP counts only if measured at the end of the schedule, in percent.
+    """Return a run's line; its AP, in percent, is that of the end of the schedule.
+
+    A run that finished without any AP (mmdet gives none where nothing at all is detected) counts as failed.
 
     Raises:
-        ValueError: the run finished and was not measured at its end.
+        UsageError: the run finished and was last measured before its end.
     """
-    if run.state == FINISHED and (run.measured_at != run.length or 'AP' not in run.metrics):
-        raise ValueError(
+    status = 'failed' if run.state == FINISHED and 'AP' not in run.metrics else run.state
+    if status == FINISHED and run.measured_at != run.length:
+        raise UsageError(
             f'{run.work_dir}: finished at {run.unit} {run.length}, but last measured at {run.measured_at}: let '
             'train_cfg.val_interval divide the schedule'
         )
-    metrics = run.metrics if run.state == FINISHED else {}
-    # COCO's evaluation in mmdet has three decimals; what is beyond them comes from the factor 100
+    metrics = run.metrics if status == FINISHED else {}
+    # mmdet gives three decimals of a fraction; what is beyond them comes from the factor 100
     reached = {metric: round(metrics[metric], 6) if metric in metrics else None for metric in METRICS}
-    line = {**record, 'status': run.state, **reached}
+    line = {**record, 'status': status, **reached}
     return {field: line[field] for field in FIELDS}
 
 
@@ -150,7 +163,7 @@ def merge(ledger: Sequence[dict], new: Sequence[dict]) -> Tuple[List[dict], List
         The ledger, and in words what is new in it.
 
     Raises:
-        ValueError: the ledger has another result for a run. Only a run that failed gives way, to the same run (same
+        UsageError: the ledger has another result for a run. Only a run that failed gives way, to the same run (same
             configuration, same commit) that was started again.
     """
     merged = {_key(line): line for line in ledger}
@@ -165,7 +178,7 @@ def merge(ledger: Sequence[dict], new: Sequence[dict]) -> Tuple[List[dict], List
             news.append(f'{name_of(line)}: {line["status"]}, was {old["status"]}')
         else:
             found = '; '.join(differences(old, line, ignore=NOT_COMPARED))
-            raise ValueError(
+            raise UsageError(
                 f'the ledger has another result for {name_of(line)} ({found}): it is kept; collect this '
                 'one into another file (--ledger)'
             )

@@ -11,13 +11,13 @@ import platform
 import re
 import subprocess
 import time
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Optional
+from typing import Any, List, Mapping, Optional
 
 from mmengine.config import Config
 
+from atss_plugin.errors import UsageError
 from atss_plugin.version import __version__
 
 from .config_files import PACKAGE
@@ -37,22 +37,21 @@ PLACES = {'work_dir', 'data_root', 'backend_args', 'randomness'}
 ENVIRONMENT = ('machine', 'threads', 'plugin', *DISTRIBUTIONS)
 
 
-@contextmanager
-def recorded(job, environment: Optional[Mapping[str, str]] = None) -> Iterator[None]:
-    """Record one start of a run, for as long as the training process lives.
+def record_start(job, environment: Mapping[str, str]) -> None:
+    """Record a start of a run, just before its training process begins.
 
     Args:
         job: the :class:`Job` that is started; its work directory must exist.
-        environment: the variables of the training process; those of this process if not given.
+        environment: the variables of the training process.
     """
     path = Path(job.work_dir) / RECORD_FILE
     if job.action != 'resume':  # what an earlier start left is not part of this run
         path.unlink(missing_ok=True)
-    threads = (environment or os.environ).get('OMP_NUM_THREADS')
+    threads = environment.get('OMP_NUM_THREADS')
     _append(
         path,
         dict(
-            data=job.data,
+            data=data_of(job.work_dir),
             experiment=job.row.experiment,
             seed=job.seed,
             config=config_hash(job.wanted),
@@ -60,13 +59,19 @@ def recorded(job, environment: Optional[Mapping[str, str]] = None) -> Iterator[N
             machine=machine(),
             threads=int(threads) if threads else os.cpu_count(),
             **versions(),
+            started=round(time.time()),
         ),
     )
-    start = time.monotonic()
-    try:
-        yield
-    finally:
-        _append(path, dict(minutes=round((time.monotonic() - start) / 60, 2)))
+
+
+def record_end(job) -> None:
+    """Record that the training process of a run ended, well or not."""
+    _append(Path(job.work_dir) / RECORD_FILE, dict(ended=round(time.time())))
+
+
+def data_of(work_dir: Path) -> str:
+    """Return the data set of a run that ``atss-plugin run`` keeps in ``OVERLAY-seedN``, or ``seedN`` for COCO."""
+    return Path(work_dir).name.rpartition('-seed')[0] or 'coco'
 
 
 def _append(path: Path, line: dict) -> None:
@@ -83,20 +88,20 @@ def read_record(work_dir: Path) -> Optional[dict]:
         by ``+``.
 
     Raises:
-        ValueError: the file is damaged.
+        UsageError: the file is damaged.
     """
     path = Path(work_dir) / RECORD_FILE
     if not path.is_file():
         return None
     try:
         lines = [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
-        starts = [line for line in lines if 'experiment' in line]
-        ends = [line['minutes'] for line in lines if 'experiment' not in line]
-        record = {key: _joined([start[key] for start in starts]) for key in starts[0]}
+        starts = [line for line in lines if 'started' in line]
+        record = {key: _joined([start[key] for start in starts]) for key in starts[0] if key != 'started'}
+        minutes = [(line['ended'] - start['started']) / 60 for start, line in zip(lines, lines[1:]) if 'ended' in line]
     except (ValueError, TypeError, LookupError) as error:
-        raise ValueError(f'{path} is damaged: remove the work directory and repeat the run') from error
+        raise UsageError(f'{path} is damaged: remove the work directory and repeat the run') from error
     record['starts'] = len(starts)
-    record['minutes'] = round(sum(ends), 2) if len(ends) == len(starts) else None
+    record['minutes'] = round(sum(minutes), 1) if len(minutes) == len(starts) else None
     return record
 
 
