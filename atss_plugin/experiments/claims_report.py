@@ -9,7 +9,7 @@ import pandas as pd
 from atss_plugin.errors import UsageError
 
 from .claims import EQUAL
-from .ledger import FINISHED
+from .ledger import ENDED
 from .verdicts import CONTRADICTED, NOT_DECIDED, NOT_RUN, SHOWN, ClaimFinding, Finding, Interval, RankCorrelation
 
 BEGIN, END = '<!-- atss-plugin claims: begin -->', '<!-- atss-plugin claims: end -->'
@@ -17,19 +17,16 @@ VERDICTS = (SHOWN, NOT_DECIDED, CONTRADICTED, NOT_RUN)
 
 
 def summarise(lines: Sequence[dict], found: Sequence[ClaimFinding], data: str) -> str:
-    """Return the number of runs and of claims by verdict, in two sentences."""
+    """Return the number of runs and of claims by verdict, in words."""
     runs = [line for line in lines if line['data'] == data]
     if not runs:
         return f'No run on the data set {data} is in the ledger: no claim has been tested.'
-    ended = [line['status'] for line in runs]
-    early = ', '.join(f'{ended.count(status)} {status}' for status in sorted(set(ended) - {FINISHED}))
+    statuses = [line['status'] for line in runs]
+    ended = ', '.join(f'{statuses.count(status)} {status}' for status in ENDED if status in statuses)
     commits = ', '.join(sorted({str(line['commit']) for line in runs}))
     verdicts = [claim.verdict for claim in found]
     counts = ', '.join(f'{verdicts.count(verdict)} {verdict}' for verdict in VERDICTS)
-    return (
-        f'{ended.count(FINISHED)} finished runs on the data set {data}{f" ({early})" if early else ""}, commit '
-        f'{commits}. Of {len(found)} claims: {counts}.'
-    )
+    return f'Runs on the data set {data}: {ended}; commit {commits}. Of {len(found)} claims: {counts}.'
 
 
 def tabulate(found: Sequence[ClaimFinding]) -> pd.DataFrame:
