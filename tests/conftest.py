@@ -33,10 +33,10 @@ def mmdet_package() -> str:
 def run_python():
     """Runs ``python -m WORDS`` in the project folder as a user would and return the finished process."""
 
-    def run(*words, check=True, cwd=ROOT, **environment):
+    def run(*words, check=True, **environment):
         done = subprocess.run(
             [sys.executable, '-W', 'ignore', '-m', *map(str, words)],
-            cwd=cwd,
+            cwd=ROOT,
             env={**os.environ, **environment},
             text=True,
             stdout=subprocess.PIPE,

@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from atss_plugin.errors import UsageError
 
-from .config_files import config_root, find_config
+from .config_files import config_root
 from .job import Launch, plan_jobs
 from .paper import METRICS, load_tables
 from .record import ENVIRONMENT, RECORD_FILE, config_hash, read_record
@@ -26,16 +27,17 @@ def ledger_path() -> Path:
 
 
 def overlay_of(data: str) -> str:
-    """Return the overlay that puts every experiment on a data set."""
-    return f'overlays/{data}.py'
+    """Return the overlay that puts every experiment on a data set, such as ``miniature.py``.
 
+    Only the project's own are looked for: a work directory names its data set, and a config is Python.
 
-def _has_overlay(data: str) -> bool:
-    try:
-        find_config(overlay_of(data))
-    except FileNotFoundError:
-        return False
-    return True
+    Raises:
+        UsageError: there is none.
+    """
+    for name in (f'{data}.py', f'overlays/{data}.py'):
+        if re.fullmatch(r'[\w-]+', str(data)) and (config_root() / name).is_file():
+            return str(config_root() / name)
+    raise UsageError(f'no overlay {data}.py below {config_root()}: {data!r} is not a data set of the ledger')
 
 
 def read_ledger(path: Optional[Path] = None) -> List[dict]:
@@ -96,8 +98,7 @@ def expected_hash(data: str, experiment: str) -> str:
     """Return the hash of the configuration that an experiment has on a data set today.
 
     Raises:
-        FileNotFoundError: there is no overlay for the data set.
-        UsageError: no row of Tables 1 to 7 is this experiment.
+        UsageError: no row is this experiment, or there is no overlay for the data set.
     """
     for table in load_tables():
         for row in table.rows:
@@ -122,14 +123,14 @@ def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
         if run is None or run.state not in ENDED:
             left_out.append(f'{folder}: {run.state if run else "not started"}')
             continue
-        if not _has_overlay(record['data']):
-            left_out.append(f'{folder}: not of a data set of the ledger; `tables` shows it')
-            continue
         key = (record['data'], record['experiment'])
-        if key not in hashes:
-            hashes[key] = expected_hash(*key)
+        try:
+            hashes[key] = hashes.get(key) or expected_hash(*key)
+        except UsageError as error:
+            left_out.append(f'{folder}: {error}')
+            continue
         if record['config'] != hashes[key]:
-            left_out.append(f'{folder}: of another configuration than {overlay_of(key[0])} over {key[1]} is today')
+            left_out.append(f'{folder}: of another configuration than {key[1]} with the overlay {key[0]} has today')
             continue
         lines.append(line_of(run, record))
     return lines, left_out

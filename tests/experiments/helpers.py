@@ -5,6 +5,9 @@ import json
 from atss_plugin.experiments.ledger import FIELDS
 from atss_plugin.experiments.run import Run
 
+# An overlay of the project, and the name that the ledger gives to its data set.
+OVERLAY, DATA = 'overlays/shapes.py', 'shapes'
+
 
 def line(experiment, seed, ap=None, status='finished', **fields):
     """A line of the ledger with some AP in percent; a run that did not finish has none."""
@@ -25,7 +28,7 @@ def lines(**experiments):
 def recorded_folder(folder, **record):
     """A work directory that holds nothing but the record of one start of one minute."""
     start = dict(
-        data='shapes',
+        data=DATA,
         experiment='t4.k3',
         seed=0,
         config='0' * 16,

@@ -13,7 +13,7 @@ from atss_plugin.experiments import ledger, load_config, record
 from atss_plugin.experiments.ledger import collect, expected_hash, line_of, merge, read_ledger, write_ledger
 from atss_plugin.experiments.record import config_hash, read_record, record_end, record_start
 from tests.conftest import ROOT
-from tests.experiments.helpers import line, recorded_folder, run_of
+from tests.experiments.helpers import DATA, OVERLAY, line, recorded_folder, run_of
 
 
 def job(folder, action='train', config=None):
@@ -135,17 +135,28 @@ def test_collecting_leaves_out_what_is_not_a_result(tmp_path, monkeypatch):
     states = dict(
         done='finished', going='running', stopped='interrupted', broken='failed', odd='finished', paper='finished'
     )
-    wanted = expected_hash('shapes', 't4.k3')
+    wanted = expected_hash(DATA, 't4.k3')
     for number, name in enumerate(states):
         config = 'another' if name == 'odd' else wanted
-        data = 'coco' if name == 'paper' else 'shapes'
+        data = 'coco' if name == 'paper' else DATA
         recorded_folder(tmp_path / 't4.k3' / name, config=config, seed=number, data=data)
     (tmp_path / 'nothing recorded').mkdir()
     monkeypatch.setattr(ledger, 'read_run', lambda folder: run_of(folder, states[folder.name]))
     lines, left_out = collect([tmp_path, tmp_path / 't4.k3'])
     assert [(found['seed'], found['status']) for found in lines] == [(3, 'failed'), (0, 'finished')]
     assert [Path(note.split(': ')[0]).name for note in left_out] == ['going', 'odd', 'paper', 'stopped']
-    assert 'of another configuration' in left_out[1] and 'not of a data set of the ledger' in left_out[2]
+    assert 'of another configuration' in left_out[1] and 'is not a data set of the ledger' in left_out[2]
+
+
+@pytest.mark.parametrize('data', ['../evil', 'evil', '/tmp/evil', ''])
+def test_a_data_set_that_a_folder_names_is_never_executed(tmp_path, monkeypatch, data):
+    (tmp_path / 'evil.py').write_text('raise SystemExit("executed")')
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path if data == 'evil' else tmp_path / 'here')
+    recorded_folder(tmp_path / 'w/t4.k3/a', data=data)
+    monkeypatch.setattr(ledger, 'read_run', run_of)
+    lines, left_out = collect([tmp_path / 'w'])
+    assert not lines and 'is not a data set of the ledger' in left_out[0]
 
 
 def test_the_hash_that_is_expected_is_the_one_of_every_seed(tmp_path):
@@ -153,16 +164,14 @@ def test_the_hash_that_is_expected_is_the_one_of_every_seed(tmp_path):
     from atss_plugin.experiments.job import Launch
 
     tables = select_tables(load_tables(), ['t4.k3', 't4.k5'])
-    jobs = plan_jobs(tables, tmp_path, [0, 5], Launch(overlay='overlays/shapes.py'))
+    jobs = plan_jobs(tables, tmp_path, [0, 5], Launch(overlay=OVERLAY))
     hashes = [config_hash(job.wanted) for job in jobs]
-    assert hashes == [expected_hash('shapes', name) for name in ('t4.k3', 't4.k3', 't4.k5', 't4.k5')]
+    assert hashes == [expected_hash(DATA, name) for name in ('t4.k3', 't4.k3', 't4.k5', 't4.k5')]
     assert hashes[0] != hashes[2]
-    (changed, _) = plan_jobs(
-        tables, tmp_path, [0], Launch(overlay='overlays/shapes.py', cfg_options=['train_cfg.max_epochs=1'])
-    )
+    (changed, _) = plan_jobs(tables, tmp_path, [0], Launch(overlay=OVERLAY, cfg_options=['train_cfg.max_epochs=1']))
     assert config_hash(changed.wanted) != hashes[0]
     with pytest.raises(ValueError, match='t4.k4 is not an experiment'):
-        expected_hash('shapes', 't4.k4')
+        expected_hash(DATA, 't4.k4')
 
 
 def test_merging_twice_changes_nothing():
@@ -219,17 +228,17 @@ def test_damage_of_a_ledger_is_named(tmp_path):
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
-    recorded_folder(tmp_path / 'w/t4.k3/shapes-seed0', config=expected_hash('shapes', 't4.k3'))
-    recorded_folder(tmp_path / 'w/t4.k3/shapes-seed1', config='other', seed=1)
+    recorded_folder(tmp_path / 'w/t4.k3/data-seed0', config=expected_hash(DATA, 't4.k3'))
+    recorded_folder(tmp_path / 'w/t4.k3/data-seed1', config='other', seed=1)
     monkeypatch.setattr(ledger, 'read_run', run_of)
     words = ['ledger', str(tmp_path / 'w'), '--ledger', str(tmp_path / 'runs.jsonl')]
     assert main(words) == 0
     output = capsys.readouterr()
     assert output.out.splitlines() == [
-        't4.k3 seed 0 on shapes: finished',
+        f't4.k3 seed 0 on {DATA}: finished',
         '1 new of 1 runs that ended; runs.jsonl has 1',
     ]
-    assert 'left out: ' in output.err and 'shapes-seed1' in output.err
+    assert 'left out: ' in output.err and 'data-seed1' in output.err
     text = (tmp_path / 'runs.jsonl').read_text()
     assert main(words) == 0 and '0 new of 1' in capsys.readouterr().out
     assert (tmp_path / 'runs.jsonl').read_text() == text

@@ -10,6 +10,7 @@ from scipy import stats
 from atss_plugin.cli import main
 from atss_plugin.experiments import load_tables
 from atss_plugin.experiments.claims import ABOVE, EQUAL, load_claims
+from atss_plugin.experiments.claims_report import block_of
 from atss_plugin.experiments.ledger import read_ledger, write_ledger
 from atss_plugin.experiments.verdicts import (
     Interval,
@@ -19,6 +20,7 @@ from atss_plugin.experiments.verdicts import (
     judge_claims,
     overall,
 )
+from tests.conftest import ROOT
 from tests.experiments.helpers import line, lines
 
 REGISTERED = """
@@ -302,3 +304,11 @@ def test_the_block_of_a_document_is_renewed_and_the_rest_kept(tmp_path, capsys):
 
 def test_the_committed_ledger_can_be_read():
     read_ledger()
+
+
+def test_the_verdicts_in_the_documentation_are_those_of_the_ledger(capsys):
+    document = ROOT / 'docs' / 'evidence.md'
+    assert main(['claims', '--markdown']) == 0
+    assert block_of(document.read_text(encoding='utf-8')) == capsys.readouterr().out.strip(), (
+        'out of date: atss-plugin claims --into docs/evidence.md'
+    )
