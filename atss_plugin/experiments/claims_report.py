@@ -92,7 +92,9 @@ def to_markdown(summary: str, table: pd.DataFrame, correlation: str) -> str:
     bold = table['seeds'] == ''
     for column in (table.columns[0], 'verdict'):
         table[column] = [f'**{text}**' if strong else text for text, strong in zip(table[column], bold)]
-    text = table.to_markdown(index=False, disable_numparse=True)
+    # one space around each cell: a new width would change every line of a committed table
+    rows = [table.columns, [':--'] * len(table.columns), *table.to_numpy()]
+    text = '\n'.join(f'| {" | ".join(row)} |' for row in rows)
     return f'{summary}\n\n{text}\n\n{correlation}\n'
 
 
