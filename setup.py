@@ -55,8 +55,8 @@ setup(
     python_requires='>=3.8',
     # torch, mmcv, mmengine and mmdet are missing on purpose: there are several distributions of each (CPU, CUDA, the
     # onedl forks), mmcv has to match the torch that is there, and pip would pull another one over it.
-    # tabulate writes pandas' markdown
-    install_requires=['matplotlib', 'numpy', 'pandas', 'rich', 'tabulate'],
+    # tabulate writes pandas' markdown; SciPy judges the claims
+    install_requires=['matplotlib', 'numpy', 'pandas', 'rich', 'scipy>=1.7', 'tabulate'],
     extras_require={
         # mmdet 3.3 refuses mmcv 2.2; mmcv has to be built with its ops (README).
         'openmmlab': ['mmcv>=2.0.0,<2.2.0', 'mmengine>=0.7.1', 'mmdet>=3.0.0'],

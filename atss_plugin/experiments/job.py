@@ -19,6 +19,7 @@ from mmengine.config import Config, DictAction
 from .config_files import PACKAGE, find_config, load_config
 from .paper import Row, Table
 from .protocol import base_batch_size, same_run
+from .record import record_end, record_start
 from .run import LAUNCH_FILE, read_run
 
 CONSOLE_FILE = 'console.log'
@@ -222,6 +223,7 @@ def _start(job: Job) -> int:
         command=job.command_line(),
         returncode=None,
     )
+    record_start(job, env)
     with open(job.work_dir / CONSOLE_FILE, 'a', encoding='utf-8') as console, subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -238,6 +240,7 @@ def _start(job: Job) -> int:
                 process.terminate()
                 launch['returncode'] = process.wait()
             _write_launch(job.work_dir, launch)
+            record_end(job)
     return launch['returncode']
 
 
