@@ -29,6 +29,11 @@ class CocoDataset(MMDetCocoDataset):
 
     def load_data_list(self) -> List[dict]:
         """Unlike mmdet's, which silently drops the boxes of every class that is called otherwise in ``metainfo``."""
+        if 'img' not in self.data_prefix:
+            raise UsageError(
+                f"data_prefix={dict(self.data_prefix)} of the data set in your config lacks 'img': write "
+                "data_prefix=dict(img='FOLDER/'), where the images are below data_root"
+            )
         try:
             data_list = super().load_data_list()
         except FileNotFoundError as error:

@@ -49,7 +49,7 @@ class FocalLoss(MMDetFocalLoss):
             reduction_override (str, optional): 'none', 'mean' or 'sum'.
 
         Raises:
-            RuntimeError, ValueError: as mmdet's for labels that are not int64, are outside [0, C], or are not one for
+            RuntimeError: as mmdet's for labels that are not int64, are outside [0, C], or are not one for
                 each row. On an accelerator their values are not looked at, for which the host would have to wait.
         """
         reduction = reduction_override or self.reduction
@@ -71,7 +71,7 @@ class FocalLoss(MMDetFocalLoss):
 def _check_labels(target: Tensor, num_rows: int, num_classes: int) -> None:
     """Raise the errors of mmdet's loss, with what may be wrong."""
     if len(target) != num_rows:
-        raise ValueError(f'{len(target)} labels for {num_rows} rows of logits: give one label for each row')
+        raise RuntimeError(f'{len(target)} labels for {num_rows} rows of logits: give one label for each row')
     if target.dtype != torch.int64:
         raise RuntimeError(f'labels must be int64, not {target.dtype}')
     lowest, highest = (int(limit) for limit in target.aminmax()) if num_rows else (0, 0)
