@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, NoReturn
 from ..errors import UsageError
 
 NUMBERS = {int, float}  # what json makes of numbers
+MAX_SIDE = 2**20  # pixels; OpenCV reads no larger image
 
 
 class Rule(NamedTuple):
@@ -28,7 +29,7 @@ def _id(value: Any) -> bool:
 
 
 def _pixels(value: Any) -> bool:
-    return _number(value) and value > 0 and value == int(value)
+    return _number(value) and 0 < value <= MAX_SIDE and value == int(value)
 
 
 def _box(value: Any) -> bool:
@@ -37,7 +38,7 @@ def _box(value: Any) -> bool:
 
 ID = Rule('a whole number or a text', _id)
 TEXT = Rule('a text that is not empty', lambda value: isinstance(value, str) and value != '')
-PIXELS = Rule('a whole number of pixels, at least 1', _pixels)
+PIXELS = Rule(f'a whole number of pixels, 1 to {MAX_SIDE}', _pixels)
 BOX = Rule('four finite numbers, [x, y, width, height] in pixels', _box)
 AREA = Rule('a finite number, the area in pixels', _number)
 CROWD = Rule('0 or 1', lambda value: value in (0, 1))
@@ -102,8 +103,8 @@ def _image_is_sound(image: Any) -> bool:
     try:
         return (
             type(image['id']) is type(image['height']) is type(image['width']) is int
-            and image['height'] > 0
-            and image['width'] > 0
+            and 0 < image['height'] <= MAX_SIDE
+            and 0 < image['width'] <= MAX_SIDE
             and type(image['file_name']) is str
             and image['file_name'] != ''
         )
