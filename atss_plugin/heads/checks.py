@@ -3,23 +3,26 @@
 Legend: P boxes.
 """
 
+from importlib import import_module
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
-from mmdet.models.losses import iou_loss, smooth_l1_loss
 from mmdet.utils import ConfigType, OptConfigType
 from torch import nn
 from torch.nn.modules.utils import _pair
 
 from ..errors import UsageError
 
+
+def _losses_of(module: str) -> Tuple[type, ...]:
+    """Return the loss classes of a module of mmdet's losses, some of which are named as a function of theirs."""
+    names = vars(import_module(f'mmdet.models.losses.{module}'))
+    return tuple(kind for kind in names.values() if isinstance(kind, type) and issubclass(kind, nn.Module))
+
+
 # Every loss of boxes that this version of mmdet has, and every loss of their encoded numbers
-LOSSES_OF_BOXES = tuple(
-    kind for kind in vars(iou_loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
-)
-LOSSES_OF_NUMBERS = tuple(
-    kind for kind in vars(smooth_l1_loss).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
-)
+LOSSES_OF_BOXES = _losses_of('iou_loss')
+LOSSES_OF_NUMBERS = _losses_of('smooth_l1_loss')
 # What mmdet's heads can vary and this head does not: the value that it has, and what to write for another
 FIXED = {
     'pred_kernel_size': (3, 'the predictors are 3 x 3 convolutions; leave it out'),
