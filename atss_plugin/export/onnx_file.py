@@ -132,6 +132,7 @@ def _export(detector: ExportableDetector, batch: Union[int, str]):
             verbose=False,
             input_names=[INPUT],
             output_names=list(OUTPUTS),
+            dynamic_shapes=({0: 'batch'},) if dynamic else None,  # the name that the file shows
             opset_version=OPSET,
             custom_translation_table={**suppression.TRANSLATION, **deformable.TRANSLATION},
         )

@@ -1,6 +1,6 @@
 """What has to happen to an image before an exported model sees it, in words that a program can read."""
 
-from typing import Optional, Tuple
+from typing import Tuple
 
 from mmengine.config import Config
 
@@ -38,22 +38,22 @@ def default_shape(cfg: Config) -> Tuple[int, int]:
 
 def describe(cfg: Config, shape: Tuple[int, int]) -> dict:
     """Return the steps from an image file to the input of shape (H, W), and what the graph does itself."""
-    resize: Optional[dict] = test_resize(cfg) or None
-    if resize:
-        resize = dict(
-            scale=list(resize['scale']) if resize.get('scale') else None,
-            scale_factor=resize.get('scale_factor'),
-            keep_ratio=resize.get('keep_ratio', False),
-            interpolation=resize.get('interpolation', 'bilinear'),
-            backend=resize.get('backend', 'cv2'),
-        )
+    resize = test_resize(cfg)
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    # what the network's padding is before normalisation
+    mean, std = preprocessor.get('mean') or [0.0], preprocessor.get('std') or [1.0]
+    padding = [m + s * preprocessor.get('pad_value', 0) for m, s in zip(mean, std)]
+    if preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'):
+        padding.reverse()
     return dict(
-        resize=resize,
-        height=shape[0],
-        width=shape[1],
         channels='BGR',
         values='0 to 255',
         dtype='uint8',
         layout='NCHW',
+        height=shape[0],
+        width=shape[1],
+        keep_ratio=resize.get('keep_ratio', False),
+        interpolation=resize.get('interpolation', 'bilinear'),
+        padding=[min(max(round(value), 0), 255) for value in padding],
         inside_the_graph=['normalisation', 'padding', 'network', 'decoding', 'clipping', 'NMS'],
     )
