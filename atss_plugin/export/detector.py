@@ -105,8 +105,7 @@ class ExportableDetector(nn.Module):
 
     def _limit(self, scores: Tensor) -> int:
         """Return D for candidates (B, K)."""
-        num_best = self.model.bbox_head.test_cfg.get('max_per_img', -1)
-        return min(num_best, scores.size(1)) if num_best > 0 else scores.size(1)
+        return min(self.model.bbox_head.test_cfg['max_per_img'], scores.size(1))
 
     def _detections(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Return the best D candidates; those with a negative score are none."""
@@ -121,8 +120,10 @@ def read_nms(test_cfg: dict) -> Tuple[bool, float]:
     """Return whether NMS mixes the classes, and its IoU.
 
     Raises:
-        UsageError: another kind of NMS, or an option of it that ONNX does not have.
+        UsageError: another kind of NMS, an option of it that ONNX does not have, or no limit to the detections.
     """
+    if test_cfg.get('max_per_img', 0) < 1:
+        raise UsageError('test_cfg.max_per_img is the number of rows that an exported model gives: make it positive')
     nms = dict(test_cfg['nms'])
     if nms.get('type', 'nms') != 'nms':
         raise UsageError(
