@@ -46,7 +46,7 @@ def random_model(cfg, seed: int = 0):
     head = model.bbox_head
     for name, parameter in model.named_parameters():
         if 'conv_offset' in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+            torch.nn.init.normal_(parameter, std=0.01)
     torch.nn.init.constant_(head.atss_reg.bias, getattr(head.bbox_coder, 'initial_bias', 0.0))
     with torch.no_grad():
         pixels = model.data_preprocessor(dict(inputs=list(random_images(2, 96, 160, seed))))['inputs']
@@ -58,10 +58,11 @@ def random_model(cfg, seed: int = 0):
 
 
 def random_images(number: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Pixels (number, 3, height, width), uint8, in patches, which networks find less alike than noise."""
+    """Pixels (number, 3, height, width), uint8: patches, so that not all places look alike, and noise against ties."""
     generator = torch.Generator().manual_seed(seed)
-    patches = torch.randint(0, 256, (number, 3, height // 8 + 1, width // 8 + 1), generator=generator)
-    images = patches.repeat_interleave(8, 2).repeat_interleave(8, 3)[..., :height, :width]
+    patches = torch.randint(0, 200, (number, 3, height // 8 + 1, width // 8 + 1), generator=generator)
+    noise = torch.randint(0, 56, (number, 3, height, width), generator=generator)
+    images = patches.repeat_interleave(8, 2).repeat_interleave(8, 3)[..., :height, :width] + noise
     return images.to(torch.uint8)
 
 
