@@ -9,10 +9,22 @@ import torch
 from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv2d
 from torch import Tensor, nn
 
-_library = torch.library.Library('atss_plugin', 'FRAGMENT')
-_library.define(
+from .operators import define
+
+
+def _on_cpu(x, offset, mask, weight, bias, *settings) -> Tensor:
+    return modulated_deform_conv2d(x, offset, mask, weight, bias, *settings)
+
+
+def _shape(x, offset, mask, weight, bias, *settings) -> Tensor:
+    return x.new_empty((x.size(0), weight.size(0), *offset.shape[2:]))
+
+
+CONVOLVE = define(
     'deformable_convolution(Tensor x, Tensor offset, Tensor mask, Tensor weight, Tensor? bias, int[] stride, '
-    'int[] padding, int[] dilation, int groups, int offset_groups) -> Tensor'
+    'int[] padding, int[] dilation, int groups, int offset_groups) -> Tensor',
+    _on_cpu,
+    _shape,
 )
 
 
@@ -29,9 +41,7 @@ class ExportableDeformableConvolution(nn.Module):
         y_offset, x_offset, mask = conv.conv_offset(x).chunk(3, dim=1)  # mmcv's names; y and x alternate in each
         offset = torch.cat([y_offset, x_offset], dim=1)
         settings = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups, conv.deform_groups)
-        return torch.ops.atss_plugin.deformable_convolution(
-            x, offset, mask.sigmoid(), conv.weight, conv.bias, *settings
-        )
+        return CONVOLVE(x, offset, mask.sigmoid(), conv.weight, conv.bias, *settings)
 
 
 def make_exportable(module: nn.Module) -> None:
@@ -41,19 +51,6 @@ def make_exportable(module: nn.Module) -> None:
             setattr(module, name, ExportableDeformableConvolution(child))
         else:
             make_exportable(child)
-
-
-def _on_cpu(x, offset, mask, weight, bias, *settings) -> Tensor:
-    return modulated_deform_conv2d(x, offset, mask, weight, bias, *settings)
-
-
-def _shape(x, offset, mask, weight, bias, *settings) -> Tensor:
-    return x.new_empty((x.size(0), weight.size(0), *offset.shape[2:]))
-
-
-_library.impl('deformable_convolution', _on_cpu, 'CPU')
-if hasattr(torch.library, 'register_fake'):
-    torch.library.register_fake('atss_plugin::deformable_convolution', _shape, lib=_library)
 
 
 def _as_onnx(
@@ -84,4 +81,4 @@ def _as_onnx(
     )
 
 
-TRANSLATION = {torch.ops.atss_plugin.deformable_convolution.default: _as_onnx}
+TRANSLATION = {CONVOLVE.default: _as_onnx}

@@ -84,11 +84,10 @@ def load_model(cfg: Config, checkpoint: Union[str, Path]) -> Tuple[nn.Module, Se
     Raises:
         UsageError: the checkpoint lacks a parameter of the model, or has others.
     """
-    model_cfg = cfg.model.copy()
-    with contextlib.redirect_stdout(sys.stderr):
-        model = revert_sync_batchnorm(MODELS.build(model_cfg))
     try:
-        content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
+        with contextlib.redirect_stdout(sys.stderr):
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     except RuntimeError as error:
         if 'state_dict' not in str(error):  # not written to its end, for example
             raise
@@ -120,9 +119,7 @@ def _export(detector: ExportableDetector, batch: Union[int, str]):
     # a batch of one would be taken for a constant, whatever is said about it
     images = torch.zeros(2 if dynamic else batch, 3, *detector.shape, dtype=torch.uint8)
     dimensions = {0: torch.export.Dim('batch')} if dynamic else {}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter('ignore')
-        logging.getLogger('torch.onnx').setLevel(logging.ERROR)  # torchvision is not installed, and not needed
+    with _quiet(), torch.no_grad():
         # Traced first and translated then: while torch.onnx exports by itself, mmdet's coder takes a way that it
         # no longer has (mmdet.core).
         program = torch.export.export(detector, (images,), dynamic_shapes=(dimensions,), strict=False)
@@ -136,3 +133,19 @@ def _export(detector: ExportableDetector, batch: Union[int, str]):
             opset_version=OPSET,
             custom_translation_table={**suppression.TRANSLATION, **deformable.TRANSLATION},
         )
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep from the user what only concerns the exporter, such as that torchvision is not installed."""
+    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnx_ir')]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels):
+                logger.setLevel(level)

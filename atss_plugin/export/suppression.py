@@ -7,10 +7,29 @@ import torch
 from mmcv.ops import nms
 from torch import Tensor
 
-_library = torch.library.Library('atss_plugin', 'FRAGMENT')
-_library.define(
+from .operators import define
+
+
+def _on_cpu(boxes: Tensor, scores: Tensor, max_per_class: int, iou_threshold: float, score_threshold: float) -> Tensor:
+    survivors = [torch.zeros((0, 3), dtype=torch.long)]
+    for image, label in torch.cartesian_prod(torch.arange(scores.size(0)), torch.arange(scores.size(1))):
+        score = scores[image, label]
+        candidates = (score > score_threshold).nonzero().squeeze(1)
+        if len(candidates):
+            kept = candidates[nms(boxes[image, candidates], score[candidates], iou_threshold)[1][:max_per_class]]
+            survivors.append(torch.stack([image.expand_as(kept), label.expand_as(kept), kept], dim=1))
+    return torch.cat(survivors)
+
+
+def _shape(boxes: Tensor, scores: Tensor, max_per_class: int, iou_threshold: float, score_threshold: float) -> Tensor:
+    return boxes.new_empty((torch.library.get_ctx().new_dynamic_size(), 3), dtype=torch.long)
+
+
+SUPPRESS = define(
     'non_max_suppression(Tensor boxes, Tensor scores, int max_per_class, float iou_threshold, float score_threshold) '
-    '-> Tensor'
+    '-> Tensor',
+    _on_cpu,
+    _shape,
 )
 
 
@@ -29,27 +48,7 @@ def non_max_suppression(
     Returns:
         (M, 3), int64: image, class and candidate, by falling score within an image and class.
     """
-    return torch.ops.atss_plugin.non_max_suppression(boxes, scores, max_per_class, iou_threshold, score_threshold)
-
-
-def _on_cpu(boxes: Tensor, scores: Tensor, max_per_class: int, iou_threshold: float, score_threshold: float) -> Tensor:
-    survivors = [torch.zeros((0, 3), dtype=torch.long)]
-    for image, label in torch.cartesian_prod(torch.arange(scores.size(0)), torch.arange(scores.size(1))):
-        score = scores[image, label]
-        candidates = (score > score_threshold).nonzero().squeeze(1)
-        if len(candidates):
-            kept = candidates[nms(boxes[image, candidates], score[candidates], iou_threshold)[1][:max_per_class]]
-            survivors.append(torch.stack([image.expand_as(kept), label.expand_as(kept), kept], dim=1))
-    return torch.cat(survivors)
-
-
-def _shape(boxes: Tensor, scores: Tensor, max_per_class: int, iou_threshold: float, score_threshold: float) -> Tensor:
-    return boxes.new_empty((torch.library.get_ctx().new_dynamic_size(), 3), dtype=torch.long)
-
-
-_library.impl('non_max_suppression', _on_cpu, 'CPU')
-if hasattr(torch.library, 'register_fake'):  # where it is missing there is no exporter that asks for it
-    torch.library.register_fake('atss_plugin::non_max_suppression', _shape, lib=_library)
+    return SUPPRESS(boxes, scores, max_per_class, iou_threshold, score_threshold)
 
 
 def _as_onnx(boxes, scores, max_per_class: int, iou_threshold: float, score_threshold: float):
@@ -63,4 +62,4 @@ def _as_onnx(boxes, scores, max_per_class: int, iou_threshold: float, score_thre
     return op.NonMaxSuppression(boxes, scores, *limits)
 
 
-TRANSLATION = {torch.ops.atss_plugin.non_max_suppression.default: _as_onnx}
+TRANSLATION = {SUPPRESS.default: _as_onnx}
