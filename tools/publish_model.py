@@ -10,7 +10,7 @@ from pathlib import Path
 import mmdet
 import torch
 
-from atss_plugin.engine.checkpoint_loading import mmengine_globals
+from atss_plugin.checkpoint_loading import mmengine_globals
 
 if __name__ == '__main__':
     if hasattr(torch.serialization, 'add_safe_globals'):

@@ -122,7 +122,10 @@ def test_inference_gives_what_mim_test_gives(tested, checkpoint, dataset, tmp_pa
     torch.testing.assert_close(found.bboxes, expected['bboxes'], rtol=0, atol=1e-2)
     torch.testing.assert_close(found.scores, expected['scores'], rtol=0, atol=1e-4)
     assert found.labels.equal(expected['labels'])
-    for model in (CONFIG, None):  # without a config it is read from the checkpoint; atss_plugin is imported above
+    for model in (
+        CONFIG,
+        None,
+    ):  # without a config it is read from the checkpoint; atss_plugin.registry is imported by now
         inferencer = DetInferencer(model=model, weights=str(checkpoint), device='cpu')
         result = inferencer(path, out_dir=str(tmp_path / str(model is None)), no_save_pred=False)['predictions'][0]
         np.testing.assert_allclose(result['scores'], expected['scores'], atol=1e-4)
