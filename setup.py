@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 # mim looks for these of an installed package in <package>/.mim
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
+EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 
 
 class BuildWithMimFiles(build_py):
@@ -61,7 +62,10 @@ setup(
         # mmdet 3.3 refuses mmcv 2.2; mmcv has to be built with its ops (README).
         'openmmlab': ['mmcv>=2.0.0,<2.2.0', 'mmengine>=0.7.1', 'mmdet>=3.0.0'],
         'onedl': ['onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'],
-        'test': ['hypothesis', 'pytest', 'scikit-learn'],
+        # atss-plugin export; onnxruntime runs what it wrote
+        'export': EXPORT,
+        # seaborn: mmdet's analyze_logs
+        'test': ['hypothesis', 'pytest', 'scikit-learn', 'seaborn', *EXPORT],
     },
     entry_points={'console_scripts': ['atss-plugin=atss_plugin.cli:main']},
     cmdclass={'build_py': BuildWithMimFiles},

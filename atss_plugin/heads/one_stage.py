@@ -345,7 +345,7 @@ class OneStageHead(BaseDenseHead):
 def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
     """Return maps (B, A * channels, H, W) of all levels as one (B, N, channels), at least float32, in the order of the
     priors."""
-    flat = torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], dim=1)
+    flat = torch.cat([m.permute(0, 2, 3, 1).reshape(m.size(0), -1, channels) for m in maps], dim=1)
     return flat if flat.dtype == torch.float64 else flat.float()
 
 
