@@ -52,16 +52,17 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['atss_plugin', 'atss_plugin.*']),
+    package_data={'atss_plugin.analysis': ['explorer/*']},
     python_requires='>=3.8',
     # torch, mmcv, mmengine and mmdet are missing on purpose: there are several distributions of each (CPU, CUDA, the
     # onedl forks), mmcv has to match the torch that is there, and pip would pull another one over it.
     # tabulate writes pandas' markdown
-    install_requires=['matplotlib', 'numpy', 'pandas', 'rich', 'tabulate'],
+    install_requires=['matplotlib', 'numpy', 'pandas', 'plotly', 'rich', 'tabulate'],
     extras_require={
         # mmdet 3.3 refuses mmcv 2.2; mmcv has to be built with its ops (README).
         'openmmlab': ['mmcv>=2.0.0,<2.2.0', 'mmengine>=0.7.1', 'mmdet>=3.0.0'],
         'onedl': ['onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'],
-        'test': ['hypothesis', 'pytest', 'scikit-learn'],
+        'test': ['hypothesis', 'pytest', 'scikit-learn', 'selenium'],
     },
     entry_points={'console_scripts': ['atss-plugin=atss_plugin.cli:main']},
     cmdclass={'build_py': BuildWithMimFiles},

@@ -6,7 +6,7 @@ Legend: N priors, B images, L levels, G ground truths.
 import ast
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -75,12 +75,14 @@ class SampleDefinition:
         assigner: ours or mmdet's assigner.
         allowed_border: by how many pixels priors may leave the image, negative for any (``train_cfg`` of
             mmdet's heads).
+        assigner_cfg: what the assigner was built from; without it k cannot be varied.
     """
 
     label: str
     prior_generator: Any
     assigner: Any
     allowed_border: int = -1
+    assigner_cfg: Optional[dict] = None
 
     def __post_init__(self) -> None:
         self.grid = lru_cache(maxsize=64)(self._grid)
@@ -97,6 +99,18 @@ class SampleDefinition:
         if not isinstance(self.assigner, mmdet_assigners.ATSSAssigner):
             return ''
         return f'candidates found by atss_plugin.ATSSAssigner, {self.assigner.topk} anchors a level'
+
+    @property
+    def topk(self) -> Optional[int]:
+        """Return k, None where the definition has none or does not use it."""
+        cfg = self.assigner_cfg
+        # center sampling within a radius looks at no k
+        return getattr(self.assigner, 'topk', None) if cfg and cfg.get('radius') is None else None
+
+    def with_topk(self, k: int) -> 'SampleDefinition':
+        """Return the same definition with another k."""
+        cfg = {**self.assigner_cfg, 'topk': k}
+        return replace(self, assigner=TASK_UTILS.build(dict(cfg)), assigner_cfg=cfg)
 
     def _grid(self, pad_shape: Tuple[int, int]) -> PriorGrid:
         sizes = [
@@ -190,7 +204,7 @@ def definition_of_head(head: Any, label: str) -> SampleDefinition:
     # our heads train on all priors, mmdet's on those within the allowed border
     ours = type(head).__module__.startswith('atss_plugin')
     border = -1 if ours else (head.train_cfg or {}).get('allowed_border', -1)
-    return SampleDefinition(label, head.prior_generator, head.assigner, border)
+    return SampleDefinition(label, head.prior_generator, head.assigner, border, assigner_config(head.train_cfg))
 
 
 def build_head(cfg: Config):
@@ -204,8 +218,13 @@ def build_head(cfg: Config):
     head_cfg = {**model[name], 'train_cfg': train_cfg, 'test_cfg': model.get('test_cfg')}
     if name == 'rpn_head':
         head_cfg['num_classes'] = 1
-    assigner_cfg = train_cfg.get('initial_assigner') or train_cfg.get('assigner') or {}
-    return MODELS.build(head_cfg), assigner_cfg
+    return MODELS.build(head_cfg), assigner_config(train_cfg)
+
+
+def assigner_config(train_cfg: Optional[dict]) -> dict:
+    """Return the config of the assigner that a head starts with."""
+    train_cfg = train_cfg or {}
+    return train_cfg.get('initial_assigner') or train_cfg.get('assigner') or {}
 
 
 def definition_of_name(text: str, prior_generator: Any) -> SampleDefinition:
@@ -226,7 +245,7 @@ def definition_of_name(text: str, prior_generator: Any) -> SampleDefinition:
     except TypeError as error:  # an option too many, or one missing
         raise ValueError(f'--assigner {text}: {error}') from error
     check_decidable(assigner)
-    return SampleDefinition(describe(assigner, cfg), prior_generator, assigner)
+    return SampleDefinition(describe(assigner, cfg), prior_generator, assigner, assigner_cfg=cfg)
 
 
 def _scoped_type(name: str) -> str:
