@@ -18,8 +18,8 @@ from atss_plugin.experiments.job import parse_cfg_options
 OWN = 'config'
 
 
-def add_definition_arguments(parser) -> None:
-    """CONFIG, --assigner, --ann, --images and --cfg-options."""
+def add_definition_arguments(parser, data: bool = True) -> None:
+    """Add CONFIG, --assigner, --cfg-options and, where the data can be chosen, --ann."""
     parser.add_argument(
         'config', metavar='CONFIG', help='any mmdet config whose head has an assigner; mmdet::NAME.py for one of mmdet'
     )
@@ -31,7 +31,8 @@ def add_definition_arguments(parser) -> None:
         help=f'what to compare: {", ".join(NAMES)}, with options ATSS:topk=15; a type with its scope, '
         f"mmdet.ATSSAssigner:topk=9; another config; or {OWN} for the config's own, which is the default",
     )
-    parser.add_argument('--ann', metavar='COCO.json', help="a COCO json instead of the config's training data")
+    if data:
+        parser.add_argument('--ann', metavar='COCO.json', help="a COCO json instead of the config's training data")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to the config')
 
 
