@@ -133,7 +133,9 @@ def find_image(dataset: BaseDataset, name: str) -> int:
     raise ValueError(f'the annotations have no image {wanted!r}; --index takes 0 to {len(dataset) - 1}')
 
 
-def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None) -> np.ndarray:
+def read_image(
+    cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None, may_miss: bool = True
+) -> np.ndarray:
     """Return the pixels of an image in the size of the network's input, (h, w, 3) uint8 RGB.
 
     Args:
@@ -141,9 +143,10 @@ def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Opti
         dataset: the data set.
         truth: the image.
         file: a file to read instead.
+        may_miss: return a white image where the file does not exist, since boxes alone tell where positives are.
 
-    Returns:
-        The image; a white one where the file does not exist, since boxes alone tell where positives are.
+    Raises:
+        FileNotFoundError: the file does not exist, and may not be missing.
     """
     height, width = truth.img_shape
     info = dict(dataset.get_data_info(truth.index))
@@ -155,5 +158,7 @@ def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Opti
             if 'img' in info:
                 break
     except FileNotFoundError:
+        if not may_miss:
+            raise
         return np.full((height, width, 3), 255, dtype=np.uint8)
     return mmcv.bgr2rgb(mmcv.imresize(info['img'].astype(np.uint8), (width, height)))

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from .misses import GROUPINGS, POSITIVE_NAMES, Misses
+from .misses import GROUPINGS, Misses
 from .statistics import BIN_NAMES, BINS
-from .style import GREY, PALETTE, figure
+from .style import PALETTE, figure
 
 Z = 1.96  # 95 %
 MIN_OBJECTS = 5  # a recall of fewer says nothing
@@ -33,7 +33,7 @@ def save_misses_figure(misses: Misses, title: str, path: Path) -> None:
                 _draw_recall(panel, misses, label, grouping)
             row[0].set_ylabel(f'{label}\nrecall at IoU {misses.iou_thr:g}')
         for panel in axes[-1]:
-            panel.set_xlabel('positives of the object')
+            panel.set_xlabel('positives of the object (objects in all)')
         fig.suptitle(title, x=0.01, ha='left', fontsize=10.5, fontweight='bold')
         fig.tight_layout(rect=(0, 0, 1, 0.99))
         fig.savefig(path)
@@ -45,19 +45,18 @@ def _draw_recall(panel, misses: Misses, label: str, grouping: str) -> None:
     for number, (name, color) in enumerate(zip(names, PALETTE)):
         part = table.loc[name]
         kept = part['ground truths'].to_numpy() >= MIN_OBJECTS
+        if not kept.any():
+            continue
         place = np.flatnonzero(kept) + 0.08 * (number - (len(names) - 1) / 2)
         share, count = part['recall'].to_numpy(float)[kept], part['ground truths'].to_numpy(float)[kept]
         bars = np.abs(wilson_interval(share, count) - share)
         panel.errorbar(
             place, share, bars, color=color, marker='o', markersize=4, linewidth=1.4, elinewidth=0.9, label=name
         )
-    panel.set_xticks(range(len(POSITIVE_NAMES)), POSITIVE_NAMES)
+    counts = misses.recall(label)['ground truths']
+    panel.set_xticks(range(len(counts)), [f'{name}\n({count})' for name, count in counts.items()])
+    panel.set_xlim(-0.5, len(counts) - 0.5)
     panel.set_ylim(-0.03, 1.03)
     panel.yaxis.set_major_formatter(PercentFormatter(1))
     panel.set_title(f'by {grouping} ({BINS[grouping][0]})', fontsize=9)
-    counts = misses.recall(label)['ground truths']
-    for place, count in enumerate(counts):
-        panel.annotate(
-            f'{count}', (place, 0), (0, 2), textcoords='offset points', ha='center', color=GREY, fontsize=7.5
-        )
     panel.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1), borderaxespad=0.2)

@@ -15,10 +15,8 @@ from rich.console import Console
 
 from atss_plugin.analysis.exploration import PAPER_K
 from atss_plugin.analysis.explorer_page import describe_image, explore, write_page
-from atss_plugin.analysis.ground_truth import build_dataset, read_ground_truth, read_image
-from atss_plugin.analysis.input_geometry import input_geometry
 
-from .definitions import add_definition_arguments, read_definitions
+from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
 
 NAME = 'explore'
 HELP = 'write a page to explore what assigners do'
@@ -26,6 +24,7 @@ HELP = 'write a page to explore what assigners do'
 
 def add_arguments(parser) -> None:
     add_definition_arguments(parser)
+    add_image_arguments(parser)
     parser.add_argument(
         '--index', type=int, nargs='+', default=[0], metavar='I', help='numbers of the images in the data set'
     )
@@ -43,17 +42,12 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     cfg, definitions = read_definitions(args)
-    dataset = build_dataset(cfg, args.ann, args.images)
-    for index in args.index:
-        if not 0 <= index < len(dataset):
-            raise ValueError(f'--index {index}: the data set has the images 0 to {len(dataset) - 1}')
     if min(args.k) < 1:
         raise ValueError(f'--k {min(args.k)}: k is at least 1')
-    geometry = input_geometry(cfg)
-    truths = [read_ground_truth(dataset, index, geometry) for index in args.index]
-    classes = dataset.metainfo['classes']
-    images = [describe_image(truth, read_image(cfg, dataset, truth), classes) for truth in truths]
+    images = open_images(cfg, args, definitions, args.images)
+    truths = [images.truth(index) for index in args.index]
+    shown = [describe_image(truth, images.pixels(truth), images.classes) for truth in truths]
     path = Path(args.out)
-    write_page(f'Assignments of {Path(args.config).stem}', images, explore(definitions, truths, args.k), path)
+    write_page(f'Assignments of {Path(args.config).stem}', shown, explore(definitions, truths, args.k), path)
     Console(stderr=True).print(f'saved {path} ({path.stat().st_size / 1e6:.1f} MB)')
     return 0

@@ -19,14 +19,12 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from mmdet.registry import DATASETS
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from atss_plugin.analysis.detector import build_detector, detect
-from atss_plugin.analysis.ground_truth import read_ground_truth
-from atss_plugin.analysis.input_geometry import input_geometry
+from atss_plugin.analysis.detector import Predictor, build_detector, detect
+from atss_plugin.analysis.images import ValidationImages
 from atss_plugin.analysis.misses import GROUPINGS, Misses, describe_image, join_images, match_detections, original_boxes
 from atss_plugin.analysis.misses_export import coco_detections, coco_objects
 from atss_plugin.analysis.misses_figure import save_misses_figure
@@ -59,19 +57,21 @@ def run(args) -> int:
     if args.limit is not None and args.limit < 1:
         raise ValueError(f'--limit {args.limit}: give at least one image')
     model = build_detector(cfg, args.checkpoint, args.device)
-    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    images = ValidationImages(cfg)
+    dataset = images.dataset
+    for definition in definitions:
+        definition.predict = Predictor(model, images)
     step = 1 if args.limit is None else max(1, -(-len(dataset) // args.limit))
     indices = range(0, len(dataset), step)
-    geometry, classes = input_geometry(cfg), dataset.metainfo['classes']
     parts, results = [], []
     with progress_bar() as bar:
         for index in bar.track(indices, description='detecting'):
             detections = detect(model, dataset[index])
             detections = detections[detections.scores >= args.score_thr]
-            truth = read_ground_truth(dataset, index, geometry)
+            truth = images.truth(index)
             boxes = original_boxes(dataset.get_data_info(index))
             found = match_detections(boxes, truth.labels, detections, args.iou_thr)
-            parts.append(describe_image(definitions, truth, classes, found))
+            parts.append(describe_image(definitions, truth, images.classes, found))
             results += coco_detections(dataset, index, detections)
     misses = join_images(parts, args.iou_thr)
     title = f'{Path(args.checkpoint).name}: {describe(misses, len(indices))}'
