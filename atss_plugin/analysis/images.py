@@ -90,22 +90,20 @@ class TrainingImages(Images):
     """
 
     def __init__(self, cfg: Config, ann_file: Optional[str] = None, folder: str = '', seed: int = 0) -> None:
-        super().__init__(cfg, ann_file, folder)
+        self.cfg = cfg
+        self.geometry = input_geometry(cfg)
         self.seed = seed
         dataset = copy.deepcopy(cfg.train_dataloader.dataset)
         if ann_file:
             inner = dataset
             while 'dataset' in inner:
                 inner = inner['dataset']
-            pipeline = inner['pipeline']
+            if 'pipeline' not in inner:
+                raise ValueError('the config joins several data sets: with --ann give one that has a single pipeline')
+            pipeline, classes = inner['pipeline'], build_dataset(cfg, ann_file).metainfo['classes']
             inner.clear()
-            inner.update(
-                type=CocoDataset,
-                ann_file=ann_file,
-                data_prefix=dict(img=folder),
-                pipeline=pipeline,
-                metainfo=dict(classes=self.classes),
-            )
+            inner.update(type=CocoDataset, ann_file=ann_file, data_prefix=dict(img=folder))
+            inner.update(pipeline=pipeline, metainfo=dict(classes=classes))
         self.dataset = DATASETS.build(dataset)
 
     def find(self, name: str) -> int:

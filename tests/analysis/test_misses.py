@@ -172,6 +172,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_command(checkpoint, tmp_path, capsys):
     words = ['misses', 'atss_r18_fpn_shapes.py', str(checkpoint), '--cfg-options', *small_options()]
     words += ['--iou-thr', '0.3', '--assigner', 'ATSS', 'SSC', '--out', str(tmp_path / 'out')]
