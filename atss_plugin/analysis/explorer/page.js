@@ -195,7 +195,7 @@ function drawChart(side) {
   Plotly.react(chart, chartTraces(side, pairs), {
     margin: { l: 44, r: 6, t: 6, b: 24 }, showlegend: false, hovermode: 'closest', dragmode: false, plot_bgcolor: '#fff',
     xaxis: { tickvals: levels.map((_, i) => i), ticktext: levels.map(plain), range: [-0.5, levels.length - 0.5], fixedrange: true, zeroline: false, showgrid: false },
-    yaxis: { title: { text: 'IoU', standoff: 4 }, range: [-0.02 * top, top], fixedrange: true, zeroline: false, gridcolor: '#eee' },
+    yaxis: { title: { text: 'IoU of the anchor', standoff: 4 }, range: [-0.02 * top, top], fixedrange: true, zeroline: false, gridcolor: '#eee' },
     ...threshold(side, levels) }, CONFIG);
   if (first) {
     chart.on('plotly_hover', event => showAnchor(side, event.points[0].customdata));
