@@ -4,7 +4,14 @@ Importing the package registers every class below in child registries of mmdet's
 mmengine load its own checkpoints under a torch that is strict about what a checkpoint may hold.
 """
 
-from .assigners import ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner
+from .assigners import (
+    ATSSAssigner,
+    CenterSamplingAssigner,
+    DDODAssigner,
+    IoUAssigner,
+    SpatialScaleAssigner,
+    TopKIoUAssigner,
+)
 from .coders import AnchorPointCoder
 from .datasets import CocoDataset, ShapesDataset
 from .engine import checkpoint_loading
@@ -20,6 +27,7 @@ __all__ = [
     'AnchorPointCoder',
     'CenterSamplingAssigner',
     'CocoDataset',
+    'DDODAssigner',
     'FCOSHead',
     'FocalLoss',
     'IoUAssigner',
