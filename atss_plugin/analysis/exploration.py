@@ -34,16 +34,15 @@ def verdicts(assignment: Assignment) -> Dict[Pair, str]:
     result = {(gt - 1, prior): POSITIVE for gt, prior in zip(gt_inds[priors].tolist(), priors.tolist())}
     if candidates is None:
         return result
-    gt, column = candidates.mask.nonzero(as_tuple=True)
-    prior = candidates.index[gt, column]
+    gt = torch.arange(len(candidates.index)).repeat_interleave(candidates.index.size(1))
+    prior, iou = candidates.index.flatten(), candidates.iou.flatten()
     centers, boxes = assignment.grid.centers()[prior], torch.from_numpy(assignment.truth.bboxes)[gt]
     inside = torch.cat([centers - boxes[:, :2], boxes[:, 2:] - centers], dim=1).amin(1) > INSIDE_MARGIN
-    below = candidates.iou[gt, column] < candidates.threshold[gt]
     reasons = (
         (IGNORED, gt_inds[prior] < 0),
         (TAKEN, gt_inds[prior] > 0),
         (OUTSIDE, ~inside),
-        (BELOW, below),
+        (BELOW, iou < candidates.threshold[gt]),
     )
     letters = np.full(len(gt), OTHER)
     for letter, holds in reasons:  # the last one that holds stays
@@ -62,8 +61,8 @@ def overlaps_of(assignments: Sequence[Assignment], pairs: Sequence[Pair]) -> Lis
     values = bbox_overlaps(torch.from_numpy(truth.bboxes)[gt], grid.priors[prior], is_aligned=True).tolist()
     known = {}
     for candidates in (a.candidates for a in assignments if a.candidates is not None):
-        gt, column = candidates.mask.nonzero(as_tuple=True)
-        known.update(zip(zip(gt.tolist(), candidates.index[gt, column].tolist()), candidates.iou[gt, column].tolist()))
+        for number, row in enumerate(zip(candidates.index.tolist(), candidates.iou.tolist())):
+            known.update({(number, prior): iou for prior, iou in zip(*row)})
     return [known.get(pair, value) for pair, value in zip(pairs, values)]
 
 

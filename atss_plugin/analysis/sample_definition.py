@@ -354,7 +354,11 @@ def instances_for(assigner: Any, priors: Tensor, strides: Tensor, predictions: O
     scores, name = predictions.scores, type(assigner).__name__
     if name in ('SimOTAAssigner', 'DynamicSoftLabelAssigner'):  # YOLOX's and RTMDet's priors are points with strides
         priors = torch.cat([(priors[:, :2] + priors[:, 2:]) / 2, strides.to(priors.dtype)], dim=1)
-    if name in ('DynamicSoftLabelAssigner', 'ATSSAssigner'):  # RTMDet's and DDOD's heads leave the sigmoid to them
+    if name in (
+        'DynamicSoftLabelAssigner',
+        'ATSSAssigner',
+        'DDODAssigner',
+    ):  # RTMDet's and DDOD's heads leave the sigmoid to them
         scores = scores.logit(eps=1e-6)
     return InstanceData(priors=priors, bboxes=predictions.bboxes, scores=scores)
 

@@ -62,8 +62,6 @@ def test_the_reasons_against_candidates_are_those_of_algorithm_1(generator):  # 
     centers, expected = assignment.grid.centers(), {}
     for gt, box in enumerate(truth.bboxes.tolist()):
         for column in range(candidates.index.size(1)):
-            if not candidates.mask[gt, column]:
-                continue
             prior = int(candidates.index[gt, column])
             x, y = centers[prior].tolist()
             if candidates.iou[gt, column] < candidates.threshold[gt]:
@@ -221,12 +219,12 @@ def test_a_click_shows_the_candidates_of_an_object(browser, generator, tmp_path)
     selected = browser.find_element('css selector', 'tr[aria-selected="true"]')
     assert selected.get_attribute('data-number') == str(number)
     candidates, mine = assignment.candidates, centers(definition, truth, number=number)
-    index = candidates.index[number][candidates.mask[number]]
+    index = candidates.index[number]
     every = {tuple(round(v, 1) for v in center) for center in assignment.grid.centers()[index].tolist()}
     assert as_set(page.points(0, 'positives')) == mine
     assert as_set(page.points(0, 'candidates')) | mine == every
     drawn = np.concatenate([page.points(0, name, 'chart')[:, 1] for name in ('candidates', 'positives')])
-    expected = candidates.iou[number][candidates.mask[number]].numpy()
+    expected = candidates.iou[number].numpy()
     np.testing.assert_allclose(np.sort(drawn), np.sort(expected), atol=6e-4)
     facts = page.text(0, 'facts')
     for value in (candidates.mean[number], candidates.std[number], candidates.threshold[number]):
