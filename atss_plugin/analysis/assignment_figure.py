@@ -347,10 +347,9 @@ def _draw_crop(panel, assignment: Assignment, image: np.ndarray, number: int) ->
 def _draw_ious(panel, assignment: Assignment, number: int, first: bool) -> None:
     """IoU of the candidates over the levels, positives filled."""
     candidates, levels = assignment.candidates, assignment.definition.levels
-    exist = candidates.mask[number].numpy()
-    level = candidates.level.numpy()[exist]
-    iou = candidates.iou[number].numpy()[exist]
-    positive = (assignment.gt_inds[candidates.index[number]] == number + 1).numpy()[exist]
+    level = candidates.level.numpy()
+    iou = candidates.iou[number].numpy()
+    positive = (assignment.gt_inds[candidates.index[number]] == number + 1).numpy()
     # candidates of a level side by side, by IoU
     place = level + _spread_within(level, iou)
     colors = np.array([_level_color(item) for item in level])

@@ -121,7 +121,9 @@ def find_image(dataset: BaseDataset, name: str) -> int:
     raise UsageError(f'the annotations have no image {wanted!r}; --index takes 0 to {len(dataset) - 1}')
 
 
-def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None) -> np.ndarray:
+def read_image(
+    cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None, may_miss: bool = True
+) -> np.ndarray:
     """Return the pixels of an image in the size of the network's input, (h, w, 3) uint8 RGB.
 
     Args:
@@ -129,11 +131,10 @@ def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Opti
         dataset: the data set.
         truth: the image.
         file: a file to read instead.
-
-    Returns:
-        The image; a white one where the file does not exist, since boxes alone tell where positives are.
+        may_miss: return a white image where the file does not exist, since boxes alone tell where positives are.
 
     Raises:
+        FileNotFoundError: the file does not exist, and may not be missing.
         UsageError: the file is not an image.
     """
     height, width = truth.img_shape
@@ -146,6 +147,8 @@ def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Opti
             if 'img' in info:
                 break
     except FileNotFoundError:
+        if not may_miss:
+            raise
         return np.full((height, width, 3), 255, dtype=np.uint8)
     except Exception:
         check_image(info['img_path'])
