@@ -19,6 +19,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from atss_plugin.assigners import ATSSAssigner, Candidates
+from atss_plugin.errors import UsageError
 from atss_plugin.registry import TASK_UTILS
 
 from .ground_truth import GroundTruth
@@ -105,7 +106,7 @@ class SampleDefinition:
         ]
         levels = self.prior_generator.grid_priors(sizes, device='cpu')
         if levels[0].size(-1) != 4:
-            raise ValueError(
+            raise UsageError(
                 f'{type(self.prior_generator).__name__} gives points without a size; an assigner of '
                 'anchors needs an AnchorGenerator in the head'
             )
@@ -166,7 +167,7 @@ def definition_of_config(cfg: Config, label: Optional[str] = None) -> SampleDefi
         label: is added to the name, to tell configs apart.
 
     Raises:
-        ValueError: the head has no assigner, or one that needs a model's predictions.
+        UsageError: the head has no assigner, or one that needs a model's predictions.
     """
     head, assigner_cfg = build_head(cfg)
     if getattr(head, 'assigner', None) is not None:
@@ -179,10 +180,10 @@ def definition_of_head(head: Any, label: str) -> SampleDefinition:
     """Return the sample definition of a head that is built.
 
     Raises:
-        ValueError: as :func:`definition_of_config`.
+        UsageError: as :func:`definition_of_config`.
     """
     if getattr(head, 'assigner', None) is None:
-        raise ValueError(
+        raise UsageError(
             f'{type(head).__name__} has no assigner: it computes its targets by itself. '
             'Choose a config whose head has one (configs/table1/fcos.py is FCOS with an assigner)'
         )
@@ -198,7 +199,7 @@ def build_head(cfg: Config):
     model = cfg.model
     name = next((name for name in ('rpn_head', 'bbox_head') if isinstance(model.get(name), dict)), None)
     if name is None:
-        raise ValueError('the config has neither a bbox_head nor a rpn_head')
+        raise UsageError('the config has neither a bbox_head nor a rpn_head')
     train_cfg = model.get('train_cfg') or {}
     train_cfg = train_cfg.get('rpn', {}) if name == 'rpn_head' and 'rpn' in train_cfg else train_cfg
     head_cfg = {**model[name], 'train_cfg': train_cfg, 'test_cfg': model.get('test_cfg')}
@@ -217,14 +218,14 @@ def definition_of_name(text: str, prior_generator: Any) -> SampleDefinition:
         prior_generator: mmdet's prior generator.
 
     Raises:
-        ValueError: an unknown name or option.
+        UsageError: an unknown name or option.
     """
     name, _, options = text.partition(':')
     cfg = dict(type=_scoped_type(name), **_parse_options(text, options))
     try:
         assigner = TASK_UTILS.build(cfg)
-    except TypeError as error:  # an option too many, or one missing
-        raise ValueError(f'--assigner {text}: {error}') from error
+    except (TypeError, ValueError) as error:  # an option too many, one missing, or a value that makes no sense
+        raise UsageError(f'--assigner {text}: {error}') from error
     check_decidable(assigner)
     return SampleDefinition(describe(assigner, cfg), prior_generator, assigner)
 
@@ -235,7 +236,7 @@ def _scoped_type(name: str) -> str:
         return names[name.lower()]
     if '.' in name and TASK_UTILS.get(name) is not None:
         return name
-    raise ValueError(
+    raise UsageError(
         f'no assigner {name!r}: give one of {", ".join(NAMES)}, a type with its scope such as '
         'mmdet.ATSSAssigner, or the path of a config'
     )
@@ -245,17 +246,17 @@ def _parse_options(text: str, options: str) -> dict:
     try:
         call = ast.parse(f'f({options})', mode='eval').body
         if call.args:
-            raise ValueError('an option without a value')
+            raise UsageError('an option without a value')
         return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f'--assigner {text}: write options as NAME:key=value,key=value') from error
+        raise UsageError(f'--assigner {text}: write options as NAME:key=value,key=value') from error
 
 
 def check_decidable(assigner: Any) -> None:
-    """Raise a ValueError if the assigner decides by more than priors and boxes."""
+    """Raise a UsageError if the assigner decides by more than priors and boxes."""
     name = type(assigner).__name__
     if name in UNDECIDABLE or getattr(assigner, 'alpha', None) is not None:
-        raise ValueError(
+        raise UsageError(
             f'{name} decides by the predictions of a model; what it does cannot be seen from priors and boxes alone'
         )
 

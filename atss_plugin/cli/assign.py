@@ -21,6 +21,7 @@ from atss_plugin.analysis.assignment import assign_image
 from atss_plugin.analysis.assignment_figure import save_difference, save_positives, save_thresholds
 from atss_plugin.analysis.ground_truth import build_dataset, find_image, read_ground_truth, read_image
 from atss_plugin.analysis.input_geometry import input_geometry
+from atss_plugin.errors import UsageError
 
 from .definitions import add_definition_arguments, read_definitions
 
@@ -46,7 +47,7 @@ def run(args) -> int:
     dataset = build_dataset(cfg, args.ann, images)
     index = find_image(dataset, args.image) if args.image else args.index
     if not 0 <= index < len(dataset):
-        raise ValueError(f'--index {index}: the data set has the images 0 to {len(dataset) - 1}')
+        raise UsageError(f'--index {index}: the data set has the images 0 to {len(dataset) - 1}')
     truth = read_ground_truth(dataset, index, input_geometry(cfg))
     assignments = [assign_image(definition, truth) for definition in definitions]
     folder = Path(args.out)

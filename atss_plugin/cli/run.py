@@ -17,6 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from atss_plugin.errors import UsageError
 from atss_plugin.experiments import load_tables, plan_jobs, run_jobs, select_tables
 from atss_plugin.experiments.job import CONSOLE_FILE, Launch
 
@@ -55,9 +56,9 @@ def run(args) -> int:
         if value is not None:
             mim_options += [f'--{option.replace("_", "-")}', str(value)]
     if args.launcher == 'slurm' and (args.gpus_per_node is None or args.partition is None):
-        raise ValueError('--launcher slurm needs --gpus-per-node and --partition')
+        raise UsageError('--launcher slurm needs --gpus-per-node and --partition')
     if args.launcher == 'none' and args.gpus > 1:
-        raise ValueError(f'--gpus {args.gpus} needs --launcher pytorch or slurm')
+        raise UsageError(f'--gpus {args.gpus} needs --launcher pytorch or slurm')
     launch = Launch(args.launcher, args.gpus, mim_options, args.overlay, args.cfg_options, args.amp)
     jobs = plan_jobs(select_tables(load_tables(), args.rows), Path(args.work_dirs), args.seed, launch)
     if args.dry_run:

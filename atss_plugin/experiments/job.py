@@ -16,6 +16,8 @@ from typing import List, Optional, Sequence
 
 from mmengine.config import Config, DictAction
 
+from atss_plugin.errors import UsageError
+
 from .config_files import PACKAGE, find_config, load_config
 from .paper import Row, Table
 from .protocol import base_batch_size, same_run
@@ -108,7 +110,7 @@ def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch
     """One job an experiment and seed, however many rows and tables show the experiment.
 
     Raises:
-        ValueError: a work directory holds a run of another configuration, or the recipe's batch cannot
+        UsageError: a work directory holds a run of another configuration, or the recipe's batch cannot
             be shared by so many GPUs.
     """
     rows = {}
@@ -168,7 +170,7 @@ def _batch_options(base: Config, launch: Launch) -> List[str]:
         return []
     total, processes = base_batch_size(base), max(launch.gpus, 1)
     if total % processes:
-        raise ValueError(
+        raise UsageError(
             f'a batch of {total} images cannot be shared by {processes} GPUs: choose a divisor, or give '
             f'--cfg-options {key}=N (and the learning rate that fits)'
         )
@@ -182,7 +184,7 @@ def _decide(work_dir: Path, wanted: Config):
     if run.state != 'running' and not (work_dir / 'last_checkpoint').is_file():
         return 'train', f'{run.state} before its first checkpoint'
     if run.config is not None and not same_run(run.config, wanted):
-        raise ValueError(
+        raise UsageError(
             f'{work_dir} holds a run of another configuration than the one asked for: give another '
             '--work-dirs, remove that folder, or ask for the same overlay and options'
         )
