@@ -1,6 +1,5 @@
 """Checkpoint files: reading the authors', writing ours."""
 
-import os
 from pathlib import Path
 from typing import Dict, Union
 
@@ -11,6 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from atss_plugin.atomic import replacing
 
 from .authors_model import AuthorsModel
 from .conversion import BATCH_NORM_EPS, CheckpointError, Tensors, compare, convert_tensors, identify
@@ -114,11 +115,5 @@ def convert_checkpoint(source: PathLike, target: PathLike, config: PathLike = No
 
 
 def _write(checkpoint: Dict, target: Path) -> None:
-    temporary = target.with_name(f'.{target.name}.{os.getpid()}')
-    try:
-        with open(temporary, 'xb') as file:
-            torch.save(checkpoint, file)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(target) as temporary, open(temporary, 'xb') as file:
+        torch.save(checkpoint, file)

@@ -91,11 +91,12 @@ def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
 
 def same_run(first: Config, second: Config) -> bool:
     """Whether two configs train the same: all terms, the batch size of a process and the seed are equal."""
-    return (
-        all(part(first) == part(second) for part in PARTS.values())
-        and first.train_dataloader.batch_size == second.train_dataloader.batch_size
-        and seed_of(first) == seed_of(second)
-    )
+    return all_terms(first) == all_terms(second)
+
+
+def all_terms(cfg: Config) -> list:
+    """Return what decides how a config trains, as plain values to compare."""
+    return [seed_of(cfg), cfg.train_dataloader.batch_size, *(part(cfg) for part in PARTS.values())]
 
 
 def seed_of(cfg: Config) -> Any:
