@@ -9,6 +9,7 @@ examples:
   atss-plugin run 4 --dry-run                              what Table 4 would run
   atss-plugin run 1 2 3 --launcher pytorch --gpus 8        three tables on 8 GPUs
   atss-plugin run 1 2 3 --jobs 4                           four runs at a time, a GPU each
+  atss-plugin run 1 2 3 --accumulate 4                     on one GPU, with the memory of 4 images
   atss-plugin run t3.retinanet_atss --seeds 0 1 2          one row, three seeds
   atss-plugin run all --overlay overlays/shapes.py         every row on the embedded data set
 """
@@ -58,6 +59,13 @@ def add_arguments(parser) -> None:
         metavar='N',
         help="GPUs of a run; the global batch stays the recipe's 16 images (default: %(default)s)",
     )
+    parser.add_argument(
+        '--accumulate',
+        type=int,
+        default=1,
+        metavar='N',
+        help="N micro-batches make the recipe's batch, where GPUs are few or small; iterations count micro-batches",
+    )
     parser.add_argument('--gpus-per-node', type=int, metavar='N', help='slurm: GPUs a node')
     parser.add_argument('--partition', help='slurm: the partition')
     parser.add_argument('--srun-args', help='slurm: further arguments of srun, in one string')
@@ -92,6 +100,8 @@ def check(args) -> None:
         raise UsageError('--launcher slurm needs --gpus-per-node and --partition')
     if args.launcher == 'none' and args.gpus > 1:
         raise UsageError(f'--gpus {args.gpus} needs --launcher pytorch or slurm')
+    if args.accumulate < 1:
+        raise UsageError(f'--accumulate {args.accumulate}: at least 1 micro-batch')
     if args.jobs < 1:
         raise UsageError(f'--jobs {args.jobs}: at least 1 run at a time')
 
@@ -103,7 +113,7 @@ def launch_of(args) -> Launch:
         value = getattr(args, option)
         if value is not None:
             mim_options += [f'--{option.replace("_", "-")}', str(value)]
-    return Launch(args.launcher, args.gpus, mim_options, args.overlay, args.cfg_options, args.amp)
+    return Launch(args.launcher, args.gpus, mim_options, args.overlay, args.cfg_options, args.amp, args.accumulate)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from mmengine.config import Config, DictAction
 
 from atss_plugin.errors import UsageError
 
+from .accumulation import accumulate
 from .config_files import find_config, load_config
 from .paper import Row, Table
 from .protocol import all_terms, base_batch_size, same_run
@@ -31,6 +32,7 @@ class Launch:
         overlay: path of a config that is merged over every row.
         cfg_options: words such as ``model.train_cfg.assigner.topk=11``.
         amp: train in mixed precision.
+        accumulate: micro-batches of an optimiser step, which together are the recipe's batch.
     """
 
     launcher: str = 'none'
@@ -39,6 +41,7 @@ class Launch:
     overlay: Optional[str] = None
     cfg_options: Sequence[str] = ()
     amp: bool = False
+    accumulate: int = 1
 
 
 @dataclass
@@ -51,7 +54,8 @@ class Job:
         work_dir: where the run is kept.
         command: the words of the command line that trains it from the start.
         wanted: the config that is to be trained.
-        merged: the config to write before the start, if an overlay is merged over the row's.
+        merged: the config to write before the start, if it is not the row's own file: with an overlay, and with
+            accumulated gradients.
         action: ``train``, ``resume`` or ``skip``; see :meth:`decide`.
         reason: why, in words.
         resume_from: the checkpoint that ``resume`` starts from.
@@ -178,13 +182,16 @@ def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch
 def _plan_job(row: Row, base: Config, seed: int, work_dirs: Path, launch: Launch) -> Job:
     prefix = f'{Path(launch.overlay).stem}-' if launch.overlay else ''
     work_dir = work_dirs / row.experiment / f'{prefix}seed{seed}'
-    options = [*_batch_options(base, launch), f'randomness.seed={seed}', *launch.cfg_options]
     wanted = Config(base._cfg_dict.to_dict(), filename=base.filename)
     if launch.overlay:
         wanted.merge_from_dict(Config.fromfile(find_config(launch.overlay))._cfg_dict.to_dict())
-    merged = Config(wanted._cfg_dict.to_dict()) if launch.overlay else None
+    if launch.accumulate > 1:
+        accumulate(wanted, launch.accumulate)
+    changed = launch.overlay or launch.accumulate > 1
+    merged = Config(wanted._cfg_dict.to_dict()) if changed else None
+    options = [*_batch_options(base, wanted, launch), f'randomness.seed={seed}', *launch.cfg_options]
     wanted.merge_from_dict(parse_cfg_options(options))
-    config = work_dir / Path(row.config).name if launch.overlay else find_config(row.config)
+    config = work_dir / Path(row.config).name if changed else find_config(row.config)
     command = [
         'mim',
         'train',
@@ -207,18 +214,21 @@ def _plan_job(row: Row, base: Config, seed: int, work_dirs: Path, launch: Launch
     return job
 
 
-def _batch_options(base: Config, launch: Launch) -> List[str]:
+def _batch_options(base: Config, wanted: Config, launch: Launch) -> List[str]:
     """Return the batch of a process, so that the global batch is the recipe's on any number of GPUs.
 
-    An overlay brings its own batch size, and so may the user.
+    An overlay brings its own batch size of a process, and so may the user that of a micro-batch.
     """
     key = 'train_dataloader.batch_size'
-    if launch.overlay or any(option.startswith(f'{key}=') for option in launch.cfg_options):
+    if any(option.startswith(f'{key}=') for option in launch.cfg_options):
         return []
-    total, processes = base_batch_size(base), max(launch.gpus, 1)
-    if total % processes:
+    processes = 1 if launch.overlay else max(launch.gpus, 1)
+    total = wanted.train_dataloader.batch_size if launch.overlay else base_batch_size(base)
+    shares = processes * launch.accumulate
+    if total % shares:
         raise UsageError(
-            f'a batch of {total} images cannot be shared by {processes} GPUs: choose a divisor, or give '
-            f'--cfg-options {key}=N (and the learning rate that fits)'
+            f'a batch of {total} images cannot be shared by {processes} GPUs'
+            + (f' with {launch.accumulate} micro-batches each' if launch.accumulate > 1 else '')
+            + f': choose a divisor, or give --cfg-options {key}=N (and the learning rate that fits)'
         )
-    return [f'{key}={total // processes}']
+    return [] if launch.overlay and shares == 1 else [f'{key}={total // shares}']
