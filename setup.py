@@ -61,7 +61,8 @@ setup(
         # mmdet 3.3 refuses mmcv 2.2; mmcv has to be built with its ops (README).
         'openmmlab': ['mmcv>=2.0.0,<2.2.0', 'mmengine>=0.7.1', 'mmdet>=3.0.0'],
         'onedl': ['onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'],
-        'test': ['hypothesis', 'pytest', 'scikit-learn'],
+        'slurm': ['submitit'],  # `atss-plugin run --array`
+        'test': ['hypothesis', 'pytest', 'scikit-learn', 'submitit'],
     },
     entry_points={'console_scripts': ['atss-plugin=atss_plugin.cli:main']},
     cmdclass={'build_py': BuildWithMimFiles},

@@ -11,6 +11,7 @@ examples:
   atss-plugin run 1 2 3 --jobs 4                           four runs at a time, a GPU each
   atss-plugin run 1 2 3 --accumulate 4                     on one GPU, with the memory of 4 images
   atss-plugin run t3.retinanet_atss --seeds 0 1 2          one row, three seeds
+  atss-plugin run all --launcher slurm --array --partition P --gpus 8     one array, a run per task
   atss-plugin run all --overlay overlays/shapes.py         every row on the embedded data set
 """
 
@@ -27,6 +28,7 @@ from rich.table import Table as RichTable
 
 from atss_plugin.errors import UsageError
 from atss_plugin.experiments import divide_machine, load_tables, plan_jobs, run_jobs, select_tables
+from atss_plugin.experiments.array import slurm_parameters, submit_array
 from atss_plugin.experiments.job import Launch
 from atss_plugin.experiments.run import CONSOLE_FILE
 
@@ -47,9 +49,8 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         '--jobs',
         type=int,
-        default=1,
         metavar='N',
-        help='runs at a time; GPUs, or cores without any, are divided among them (default: %(default)s)',
+        help='runs at a time; GPUs, or cores without any, are divided among them (default: 1; of an array: all)',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument(
@@ -68,6 +69,13 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument('--gpus-per-node', type=int, metavar='N', help='slurm: GPUs a node')
     parser.add_argument('--partition', help='slurm: the partition')
+    parser.add_argument('--array', action='store_true', help='slurm: submit the runs as one job array, and return')
+    parser.add_argument(
+        '--minutes', type=int, default=1440, metavar='N', help='array: time limit of a task (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--sbatch', nargs='+', default=[], metavar='KEY=VALUE', help='array: further options of sbatch, as mem=32G'
+    )
     parser.add_argument('--srun-args', help='slurm: further arguments of srun, in one string')
     parser.add_argument('--overlay', metavar='CONFIG', help='a config that is merged over every row')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
@@ -84,7 +92,10 @@ def run(args) -> int:
             if job.action != 'skip':
                 print(job.command_line())
         return 0
-    places = [{}] * args.jobs if args.launcher == 'slurm' else divide_machine(args.jobs, args.gpus)
+    if args.array:
+        return _submit(args, jobs)
+    runs = args.jobs or 1
+    places = [{}] * runs if args.launcher == 'slurm' else divide_machine(runs, args.gpus)
     with stopping_on_signals() as stop, QueueDisplay(jobs) as display:
         failed = run_jobs(jobs, places, display, stop)
     if stop.is_set():
@@ -94,15 +105,28 @@ def run(args) -> int:
     return 1 if failed else 0
 
 
+def _submit(args, jobs) -> int:
+    more = {key: value or True for key, _, value in (option.partition('=') for option in args.sbatch)}
+    parameters = slurm_parameters(args.partition, args.gpus, args.minutes, args.jobs, more)
+    work_dirs = Path(args.work_dirs).resolve()
+    submitted = submit_array(jobs, work_dirs, launch_of(args), **parameters)
+    for job, task in zip((job for job in jobs if job.action != 'skip'), submitted):
+        print(f'{task.job_id} {job.action} {job.name} ({job.reason})')
+    print(f'{len(submitted)} submitted, {len(jobs) - len(submitted)} skipped; output in {work_dirs / "slurm"}')
+    return 0
+
+
 def check(args) -> None:
     """Refuse what does not go together."""
-    if args.launcher == 'slurm' and (args.gpus_per_node is None or args.partition is None):
+    if args.array and (args.launcher != 'slurm' or args.partition is None):
+        raise UsageError('--array needs --launcher slurm and --partition')
+    if not args.array and args.launcher == 'slurm' and (args.gpus_per_node is None or args.partition is None):
         raise UsageError('--launcher slurm needs --gpus-per-node and --partition')
     if args.launcher == 'none' and args.gpus > 1:
         raise UsageError(f'--gpus {args.gpus} needs --launcher pytorch or slurm')
     if args.accumulate < 1:
         raise UsageError(f'--accumulate {args.accumulate}: at least 1 micro-batch')
-    if args.jobs < 1:
+    if args.jobs is not None and args.jobs < 1:
         raise UsageError(f'--jobs {args.jobs}: at least 1 run at a time')
 
 
@@ -113,7 +137,11 @@ def launch_of(args) -> Launch:
         value = getattr(args, option)
         if value is not None:
             mim_options += [f'--{option.replace("_", "-")}', str(value)]
-    return Launch(args.launcher, args.gpus, mim_options, args.overlay, args.cfg_options, args.amp, args.accumulate)
+    if args.array:  # a task has its node already
+        launcher, mim_options = 'pytorch' if args.gpus > 1 else 'none', []
+    else:
+        launcher = args.launcher
+    return Launch(launcher, args.gpus, mim_options, args.overlay, args.cfg_options, args.amp, args.accumulate)
 
 
 @contextmanager
