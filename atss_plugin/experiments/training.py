@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from .run import CONSOLE_FILE, LAUNCH_FILE, read_run
 GRACE = 10
 # How often in a row a loss that is not a number is logged before the training is given up.
 HOPELESS = 3
+# A disk with less than this many bytes left is full.
+FULL = 2**20
 
 
 class NothingToDoError(Exception):
@@ -124,6 +127,8 @@ class Training:
         if code == 0:
             return ''
         default = f'exit status {code}' if code > 0 else f'killed by {signal.Signals(-code).name}'
+        if shutil.disk_usage(self.job.work_dir).free < FULL:  # the error itself may not have found a place
+            default += ', and its disk is full'
         return self.job.error() or default
 
 
