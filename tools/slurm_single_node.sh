@@ -65,19 +65,20 @@ stop() {
 try() {
     start
     trap stop EXIT
+    export OMP_NUM_THREADS=1
     run=("$python" -m atss_plugin run t4.k3 t4.k5 --launcher slurm --array --partition single --gpus 0 --minutes 20
-        --work-dirs "$dir/work_dirs" --overlay overlays/shapes.py --cfg-options train_cfg.max_epochs=12
-        train_cfg.val_interval=6 train_dataloader.dataset.num_images=8 val_dataloader.dataset.num_images=2
-        default_hooks.logger.interval=1)
-    OMP_NUM_THREADS=1 "${run[@]}" | tee "$dir/submitted"
+        --work-dirs "$dir/work_dirs" --overlay overlays/shapes.py)
+    options=(--cfg-options train_cfg.max_epochs=12 train_cfg.val_interval=6 default_hooks.logger.interval=1
+        train_dataloader.dataset.num_images=8 val_dataloader.dataset.num_images=2)
+    "${run[@]}" "${options[@]}" | tee "$dir/submitted"
     task=$(head -1 "$dir/submitted" | cut -d ' ' -f 1)
     first="$dir/work_dirs/t4.k3/shapes-seed0"
     echo "Waiting for the second checkpoint of the first task, $task"
     until [ -f "$first/epoch_2.pth" ]; do sleep 1; done
     echo "The signal that Slurm sends before the end of the time"
     scancel --signal=USR2 "$task"
-    until [ -z "$(squeue -h -u root)" ]; do squeue -h -o '%i %T %r'; sleep 10; done
-    "$python" -m atss_plugin run t4.k3 t4.k5 --dry-run "${run[@]:15}"
+    until [ -z "$(squeue -h)" ]; do squeue -h -o '%i %T %r'; sleep 20; done
+    "${run[@]}" --dry-run "${options[@]}"
     grep -h '^=== start' "$first/console.log"
     grep -h 'resumed epoch' "$first/console.log"
 }

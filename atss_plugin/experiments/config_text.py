@@ -32,7 +32,7 @@ def read_plain_config(path: Path) -> Config:
             raise NotPlainError(f'{path}, line {node.lineno}: only `name = value` is read, nothing is executed')
         try:
             values[node.targets[0].id] = _value(node.value)
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise NotPlainError(f'{path}, line {node.lineno}: {error}; nothing is executed') from error
     return Config(values)
 
@@ -45,8 +45,12 @@ def _value(node: ast.AST) -> Any:
         return [_value(item) for item in node.elts]
     if isinstance(node, ast.Tuple):
         return tuple(_value(item) for item in node.elts)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        # dict({'a b': 1}) is how mmengine writes keys that are not names; `**` has no name and is refused
+        pairs = {key: value for part in node.args for key, value in _value(part).items()}
+        if any(keyword.arg is None for keyword in node.keywords):
+            raise ValueError('** is not a value')
+        return {**pairs, **{keyword.arg: _value(keyword.value) for keyword in node.keywords}}
     if isinstance(node, ast.Name) and node.id in FLOATS:
         return FLOATS[node.id]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
