@@ -66,7 +66,8 @@ setup(
         # atss-plugin export; onnxruntime runs what it wrote
         'export': EXPORT,
         # seaborn: mmdet's analyze_logs; selenium: the page of `explore` in a browser
-        'test': ['hypothesis', 'pytest', 'scikit-learn', 'seaborn', 'selenium', *EXPORT],
+        'test': ['hypothesis', 'pytest', 'scikit-learn', 'seaborn', 'selenium', 'submitit', *EXPORT],
+        'slurm': ['submitit'],  # `atss-plugin run --array`
     },
     entry_points={'console_scripts': ['atss-plugin=atss_plugin.cli:main']},
     cmdclass={'build_py': BuildWithMimFiles},

@@ -7,7 +7,6 @@ would make the host wait for a value fails or is counted as waiting.  Views (ope
 from collections import Counter
 from typing import Callable, List
 
-import torch
 from mmdet.models.task_modules import ATSSAssigner as MMDetATSSAssigner
 from mmengine.structures import InstanceData
 from rich.console import Console

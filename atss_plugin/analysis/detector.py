@@ -19,6 +19,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from atss_plugin.errors import UsageError
 from atss_plugin.heads.one_stage import OneStageHead, flatten_levels
 
 from .ground_truth import GroundTruth
@@ -32,7 +33,7 @@ def build_detector(cfg: Config, checkpoint: str, device: str = 'cpu') -> torch.n
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: its weights are not those of the config's model.
+        UsageError: its weights are not those of the config's model.
     """
     model_cfg = copy.deepcopy(cfg.model)
     model_cfg.backbone.init_cfg = None  # the checkpoint has these weights
@@ -40,7 +41,7 @@ def build_detector(cfg: Config, checkpoint: str, device: str = 'cpu') -> torch.n
     try:
         load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True, logger='silent')
     except RuntimeError as error:
-        raise ValueError(
+        raise UsageError(
             f'{checkpoint} does not fit the model of the config: give the config that it was trained with, with the '
             f'same --cfg-options. {error}'
         ) from error
@@ -74,7 +75,7 @@ def predict_batch(model: torch.nn.Module, inputs: Sequence[Tensor]) -> List[Inst
         the classes, on the CPU.
 
     Raises:
-        ValueError: a head whose outputs are unknown.
+        UsageError: a head whose outputs are unknown.
     """
     training = model.training
     model.eval()
@@ -100,7 +101,7 @@ def decode_outputs(head: torch.nn.Module, cls_scores: Sequence[Tensor], bbox_pre
         return boxes * torch.cat(strides)[:, None], scores
     plain = isinstance(head, AnchorHead) and isinstance(head.bbox_coder, DeltaXYWHBBoxCoder) and head.use_sigmoid_cls
     if not (plain or isinstance(head, OneStageHead)):
-        raise ValueError(
+        raise UsageError(
             f'the predictions of {type(head).__name__} cannot be decoded here: give a config with a head of this '
             "package, or one of mmdet's with a sigmoid and a DeltaXYWHBBoxCoder"
         )
@@ -125,7 +126,7 @@ class Predictor:
         """Return the predictions for an image, as :func:`predict_batch`.
 
         Raises:
-            ValueError: the ground truth has classes that the model has not.
+            UsageError: the ground truth has classes that the model has not.
         """
         if truth.index not in self.remembered:
             pixels = self.images.pixels(truth, may_miss=False)
@@ -136,5 +137,5 @@ class Predictor:
         predictions = self.remembered[truth.index]
         classes = predictions.scores.size(1)
         if len(truth.labels) and truth.labels.max() >= classes:
-            raise ValueError(f'{truth.name} has boxes of class {truth.labels.max()}, the model has {classes} classes')
+            raise UsageError(f'{truth.name} has boxes of class {truth.labels.max()}, the model has {classes} classes')
         return predictions

@@ -16,6 +16,8 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
+from atss_plugin.errors import UsageError
+
 from .ground_truth import GroundTruth, build_dataset, find_image, read_ground_truth, read_image
 from .input_geometry import input_geometry
 
@@ -57,7 +59,7 @@ class Images:
     def truth(self, index: int) -> GroundTruth:
         """Return the ground truth of image ``index``; a ValueError if there is no such image."""
         if not 0 <= index < len(self):
-            raise ValueError(f'--index {index}: the data set has the images 0 to {len(self) - 1}')
+            raise UsageError(f'--index {index}: the data set has the images 0 to {len(self) - 1}')
         return self._truth(index)
 
 
@@ -99,7 +101,7 @@ class TrainingImages(Images):
             while 'dataset' in inner:
                 inner = inner['dataset']
             if 'pipeline' not in inner:
-                raise ValueError('the config joins several data sets: with --ann give one that has a single pipeline')
+                raise UsageError('the config joins several data sets: with --ann give one that has a single pipeline')
             pipeline, classes = inner['pipeline'], build_dataset(cfg, ann_file).metainfo['classes']
             inner.clear()
             inner.update(type=CocoDataset, ann_file=ann_file, data_prefix=dict(img=folder))

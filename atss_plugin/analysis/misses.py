@@ -12,6 +12,8 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 
+from atss_plugin.errors import UsageError
+
 from .assignment import Assignment, assign_image
 from .ground_truth import GroundTruth
 from .sample_definition import SampleDefinition
@@ -150,7 +152,7 @@ def join_images(parts: Sequence[tuple], iou_thr: float) -> Misses:
     """Return the rows of all images as one table."""
     parts = [part for part in parts if len(part[0])]
     if not parts:
-        raise ValueError('the images have no ground truth')
+        raise UsageError('the images have no ground truth')
     objects = pd.concat([part for part, _ in parts], ignore_index=True)
     learning = {label: pd.concat([part[label] for _, part in parts], ignore_index=True) for label in parts[0][1]}
     return Misses(objects, learning, iou_thr)

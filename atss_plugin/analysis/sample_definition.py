@@ -19,6 +19,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from atss_plugin.assigners import ATSSAssigner, Candidates
+from atss_plugin.errors import UsageError
 from atss_plugin.registry import TASK_UTILS
 
 from .ground_truth import GroundTruth
@@ -121,7 +122,7 @@ class SampleDefinition:
         ]
         levels = self.prior_generator.grid_priors(sizes, device='cpu')
         if levels[0].size(-1) != 4:
-            raise ValueError(
+            raise UsageError(
                 f'{type(self.prior_generator).__name__} gives points without a size; an assigner of '
                 'anchors needs an AnchorGenerator in the head'
             )
@@ -144,7 +145,7 @@ class SampleDefinition:
             (B, N) int64: 0 background, -1 ignored, i + 1 for ground truth i of the image.
 
         Raises:
-            ValueError: the assigner decides by predictions, and there are none or for other priors.
+            UsageError: the assigner decides by predictions, and there are none or for other priors.
         """
         grid = self.grid(truths[0].pad_shape)
         predictions = self._predictions(truths, predictions, len(grid.priors))
@@ -163,10 +164,10 @@ class SampleDefinition:
             return [None] * len(truths)
         if predictions is None:
             if self.predict is None:
-                raise ValueError(no_predictions(self.assigner))
+                raise UsageError(no_predictions(self.assigner))
             predictions = [self.predict(truth) for truth in truths]
         if any(len(item) != num_priors for item in predictions):
-            raise ValueError(
+            raise UsageError(
                 f'{self.label} chooses from {num_priors} anchors, the model predicts {len(predictions[0])} boxes: '
                 'compare by predictions only what has the anchors of the config'
             )
@@ -218,7 +219,7 @@ def definition_of_config(cfg: Config, label: Optional[str] = None, with_model: b
         with_model: a model's predictions can be given.
 
     Raises:
-        ValueError: the head has no assigner, or one that needs a model's predictions and there are none.
+        UsageError: the head has no assigner, or one that needs a model's predictions and there are none.
     """
     head, assigner_cfg = build_head(cfg)
     if getattr(head, 'assigner', None) is not None:
@@ -231,10 +232,10 @@ def definition_of_head(head: Any, label: str, with_model: bool = False) -> Sampl
     """Return the sample definition of a head that is built.
 
     Raises:
-        ValueError: as :func:`definition_of_config`.
+        UsageError: as :func:`definition_of_config`.
     """
     if getattr(head, 'assigner', None) is None:
-        raise ValueError(
+        raise UsageError(
             f'{type(head).__name__} has no assigner: it computes its targets by itself. '
             'Choose a config whose head has one (configs/table1/fcos.py is FCOS with an assigner)'
         )
@@ -250,7 +251,7 @@ def build_head(cfg: Config):
     model = cfg.model
     name = next((name for name in ('rpn_head', 'bbox_head') if isinstance(model.get(name), dict)), None)
     if name is None:
-        raise ValueError('the config has neither a bbox_head nor a rpn_head')
+        raise UsageError('the config has neither a bbox_head nor a rpn_head')
     train_cfg = model.get('train_cfg') or {}
     train_cfg = train_cfg.get('rpn', {}) if name == 'rpn_head' and 'rpn' in train_cfg else train_cfg
     head_cfg = {**model[name], 'train_cfg': train_cfg, 'test_cfg': model.get('test_cfg')}
@@ -275,14 +276,14 @@ def definition_of_name(text: str, prior_generator: Any, with_model: bool = False
         with_model: a model's predictions can be given.
 
     Raises:
-        ValueError: an unknown name or option.
+        UsageError: an unknown name or option.
     """
     name, _, options = text.partition(':')
     cfg = dict(type=_scoped_type(name), **_parse_options(text, options))
     try:
         assigner = TASK_UTILS.build(cfg)
-    except TypeError as error:  # an option too many, or one missing
-        raise ValueError(f'--assigner {text}: {error}') from error
+    except (TypeError, ValueError) as error:  # an option too many, one missing, or a value that makes no sense
+        raise UsageError(f'--assigner {text}: {error}') from error
     check_decidable(assigner, with_model)
     return SampleDefinition(describe(assigner, cfg), prior_generator, assigner, assigner_cfg=cfg)
 
@@ -293,7 +294,7 @@ def _scoped_type(name: str) -> str:
         return names[name.lower()]
     if '.' in name and TASK_UTILS.get(name) is not None:
         return name
-    raise ValueError(
+    raise UsageError(
         f'no assigner {name!r}: give one of {", ".join(NAMES)}, a type with its scope such as '
         'mmdet.ATSSAssigner, or the path of a config'
     )
@@ -303,15 +304,15 @@ def _parse_options(text: str, options: str) -> dict:
     try:
         call = ast.parse(f'f({options})', mode='eval').body
         if call.args:
-            raise ValueError('an option without a value')
+            raise UsageError('an option without a value')
         return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f'--assigner {text}: write options as NAME:key=value,key=value') from error
+        raise UsageError(f'--assigner {text}: write options as NAME:key=value,key=value') from error
 
 
 def needs_predictions(assigner: Any) -> bool:
     """Return whether an assigner decides by what a model predicts."""
-    by_cost = getattr(assigner, 'alpha', None) is not None  # DDOD's ATSS
+    by_cost = getattr(assigner, 'alpha', None) is not None  # DDOD's cost in mmdet's ATSSAssigner
     return getattr(assigner, 'needs_predictions', False) or by_cost or type(assigner).__name__ in BY_PREDICTIONS
 
 
@@ -324,7 +325,7 @@ def no_predictions(assigner: Any) -> str:
 
 
 def check_decidable(assigner: Any, with_model: bool = False) -> None:
-    """Raise a ValueError if the assigner decides by more than it can be given.
+    """Raise a UsageError if the assigner decides by more than it can be given.
 
     Args:
         assigner: the assigner.
@@ -332,12 +333,12 @@ def check_decidable(assigner: Any, with_model: bool = False) -> None:
     """
     name = type(assigner).__name__
     if name in UNDECIDABLE:
-        raise ValueError(
+        raise UsageError(
             f'{name} decides by more than priors, boxes and the predictions of a dense head; what it does cannot be '
             'seen from them'
         )
     if needs_predictions(assigner) and not with_model:
-        raise ValueError(no_predictions(assigner))
+        raise UsageError(no_predictions(assigner))
 
 
 def instances_for(assigner: Any, priors: Tensor, strides: Tensor, predictions: Optional[InstanceData]) -> InstanceData:

@@ -1,6 +1,5 @@
 """Checkpoint files: reading the authors', writing ours."""
 
-import os
 from pathlib import Path
 from typing import Dict, Union
 
@@ -10,6 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from atss_plugin.atomic import replacing
 
 from ..experiments.config_files import read_config
 from .authors_model import AuthorsModel
@@ -114,11 +115,5 @@ def convert_checkpoint(source: PathLike, target: PathLike, config: PathLike = No
 
 
 def _write(checkpoint: Dict, target: Path) -> None:
-    temporary = target.with_name(f'.{target.name}.{os.getpid()}')
-    try:
-        with open(temporary, 'xb') as file:
-            torch.save(checkpoint, file)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(target) as temporary, open(temporary, 'xb') as file:
+        torch.save(checkpoint, file)

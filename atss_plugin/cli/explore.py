@@ -15,6 +15,7 @@ from rich.console import Console
 
 from atss_plugin.analysis.exploration import PAPER_K
 from atss_plugin.analysis.explorer_page import describe_image, explore, write_page
+from atss_plugin.errors import UsageError
 
 from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
 
@@ -43,7 +44,7 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     cfg, definitions = read_definitions(args)
     if min(args.k) < 1:
-        raise ValueError(f'--k {min(args.k)}: k is at least 1')
+        raise UsageError(f'--k {min(args.k)}: k is at least 1')
     images = open_images(cfg, args, definitions, args.images)
     truths = [images.truth(index) for index in args.index]
     shown = [describe_image(truth, images.pixels(truth), images.classes) for truth in truths]

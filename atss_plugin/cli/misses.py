@@ -28,6 +28,7 @@ from atss_plugin.analysis.images import ValidationImages
 from atss_plugin.analysis.misses import GROUPINGS, Misses, describe_image, join_images, match_detections, original_boxes
 from atss_plugin.analysis.misses_export import coco_detections, coco_objects
 from atss_plugin.analysis.misses_figure import save_misses_figure
+from atss_plugin.errors import UsageError
 
 from .console import progress_bar, wide_console
 from .definitions import add_definition_arguments, read_definitions
@@ -55,7 +56,7 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     cfg, definitions = read_definitions(args)
     if args.limit is not None and args.limit < 1:
-        raise ValueError(f'--limit {args.limit}: give at least one image')
+        raise UsageError(f'--limit {args.limit}: give at least one image')
     model = build_detector(cfg, args.checkpoint, args.device)
     images = ValidationImages(cfg)
     dataset = images.dataset
