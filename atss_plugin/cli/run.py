@@ -8,7 +8,7 @@ examples:
   atss-plugin run 4 --dry-run                              what Table 4 would run
   atss-plugin run 1 2 3 --launcher pytorch --gpus 8        three tables on 8 GPUs
   atss-plugin run t3.retinanet_atss --seed 0 1 2           one row, three seeds
-  atss-plugin run all --overlay overlays/shapes.py         every row on the embedded data set
+  atss-plugin run all --overlay miniature.py         every row on the embedded data set
 """
 
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from .config_files import config_root, load_config
 from .job import Job, plan_jobs, run_jobs
+from .overlay import apply_overlay
 from .paper import METRICS, Row, Table, load_tables, select_tables
 from .protocol import differences
 from .report import build_report
@@ -13,6 +14,7 @@ __all__ = [
     'Row',
     'Run',
     'Table',
+    'apply_overlay',
     'build_report',
     'config_root',
     'differences',

@@ -17,6 +17,7 @@ from typing import List, Optional, Sequence
 from mmengine.config import Config, DictAction
 
 from .config_files import PACKAGE, find_config, load_config
+from .overlay import apply_overlay
 from .paper import Row, Table
 from .protocol import base_batch_size, same_run
 from .run import LAUNCH_FILE, read_run
@@ -132,7 +133,7 @@ def _plan_job(row: Row, seed: int, work_dirs: Path, launch: Launch) -> Job:
     options = [*_batch_options(base, launch), f'randomness.seed={seed}', *launch.cfg_options]
     wanted = Config(base._cfg_dict.to_dict(), filename=base.filename)
     if launch.overlay:
-        wanted.merge_from_dict(Config.fromfile(find_config(launch.overlay))._cfg_dict.to_dict())
+        wanted = apply_overlay(base, launch.overlay)
     merged = Config(wanted._cfg_dict.to_dict()) if launch.overlay else None
     wanted.merge_from_dict(parse_cfg_options(options))
     action, reason = _decide(work_dir, wanted)
