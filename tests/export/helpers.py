@@ -10,7 +10,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
-from atss_plugin.experiments import load_config
+from atss_plugin.experiments import apply_overlay, load_config
 from tests.conftest import ROOT
 
 PIXELS, SCORE = 1e-2, 1e-4  # what two runtimes may differ by
@@ -33,8 +33,7 @@ def program_of_the_page() -> dict:
 
 def small_config(name: str, **changes):
     """A config under the overlay that miniaturises it, with one tower convolution, for images of four classes."""
-    cfg = load_config(name)
-    cfg.merge_from_dict(load_config('miniature.py')._cfg_dict.to_dict())
+    cfg = apply_overlay(load_config(name), 'miniature.py')
     cfg.merge_from_dict({**SMALL, **changes})
     return cfg
 
