@@ -1,7 +1,7 @@
-"""Sample definitions: one file, one paper noun, one class."""
+"""Sample definitions as assigners of mmdet: thin classes over :mod:`atss_plugin.matching`."""
 
-from .atss import ATSSAssigner, Candidates
-from .base import BatchAssignment
+from .atss import ATSSAssigner, Candidates, DDODAssigner
+from .base import Assigner, BatchAssignment
 from .center_sampling import CenterSamplingAssigner
 from .iou import IoUAssigner
 from .spatial_scale import SpatialScaleAssigner
@@ -9,9 +9,11 @@ from .topk_iou import TopKIoUAssigner
 
 __all__ = [
     'ATSSAssigner',
+    'Assigner',
     'BatchAssignment',
     'Candidates',
     'CenterSamplingAssigner',
+    'DDODAssigner',
     'IoUAssigner',
     'SpatialScaleAssigner',
     'TopKIoUAssigner',

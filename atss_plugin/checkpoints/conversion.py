@@ -9,8 +9,7 @@ What changes between the two:
 
 Deformable convs only change their names: mmcv's ``conv_offset`` has 27 channels, the y and x offset of each
 of the 9 kernel cells in turn (18), then the 9 modulations before their sigmoid. The authors' ``offset`` conv
-has as many, and their code base takes the first 18 and the last 9; that y comes before x there as well is
-assumed, as no reference output of a deformable network is at hand.
+has as many in the same order (docs/recipe.md, "Table 8"). No reference output of a deformable network is at hand.
 """
 
 import re

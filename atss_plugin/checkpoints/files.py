@@ -6,13 +6,13 @@ from typing import Dict, Union
 import torch
 from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from atss_plugin.atomic import replacing
 
+from ..experiments.config_files import read_config
 from .authors_model import AuthorsModel
 from .conversion import BATCH_NORM_EPS, CheckpointError, Tensors, compare, convert_tensors, identify
 
@@ -61,7 +61,7 @@ def check_config(tensors: Tensors, config: PathLike) -> None:
         CheckpointError: A tensor is missing, unexpected or of another shape, or a batch norm has another
             epsilon than the one that was folded.
     """
-    cfg = Config.fromfile(config)
+    cfg = read_config(str(config))
     if 'model' not in cfg:
         raise CheckpointError(f'{config} has no model')
     init_default_scope(cfg.get('default_scope', 'mmdet'))

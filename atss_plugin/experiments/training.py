@@ -17,6 +17,7 @@ from atss_plugin.atomic import replacing
 from .config_files import PACKAGE
 from .job import START_LINE, Job
 from .progress import Progress, read_progress
+from .record import record_end, record_start
 from .run import CONSOLE_FILE, LAUNCH_FILE, read_run
 
 # Seconds between the request to end and the end by force.
@@ -69,11 +70,13 @@ class Training:
                 command=job.command_line(),
                 returncode=None,
             )
+            variables = _environment(environment)
+            record_start(job, variables)
             console.write(f'{START_LINE}{self.launch["started"]}\n'.encode())
             console.flush()
             self.process = subprocess.Popen(
                 [sys.executable, '-m', *job.words()],
-                env=_environment(environment),
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -117,6 +120,8 @@ class Training:
         try:
             with replacing(self.job.work_dir / LAUNCH_FILE) as path:
                 path.write_text(json.dumps(self.launch, indent=1), encoding='utf-8')
+            if self.launch['returncode'] is not None:
+                record_end(self.job)
         except OSError:
             pass
 

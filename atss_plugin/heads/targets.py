@@ -35,9 +35,13 @@ def assign_images(
         for gt, ignore in zip(batch_gt_instances, ignores)
     ]
     gt_inds = torch.stack([r.gt_inds for r in results])
+    labels = torch.stack([r.labels for r in results])
     boxes = torch.cat([get_box_tensor(gt.bboxes) for gt in batch_gt_instances])
-    labels, overlaps = (torch.stack([getattr(r, name) for r in results]) for name in ('labels', 'max_overlaps'))
-    return BatchAssignment(gt_inds, labels, overlaps, boxes, [len(gt.bboxes) for gt in batch_gt_instances])
+    first = [sum(len(gt.bboxes) for gt in batch_gt_instances[:i]) for i in range(len(results))]
+    owner = torch.stack(
+        [torch.where(r.gt_inds > 0, r.gt_inds - 1 + start, len(boxes)) for r, start in zip(results, first)]
+    )
+    return BatchAssignment(gt_inds, labels, owner, boxes, priors)
 
 
 def rows_to_visit(positive: Tensor) -> Union[Tensor, slice]:

@@ -14,12 +14,15 @@ from torch import Tensor
 _MAX_PAIRS = 2**18
 
 
-def within_size_range(boxes: Tensor, size_range: Optional[Tuple[float, float]]) -> Tensor:
-    """Which boxes have the size that their scale is trusted with.
+def within_size_range(
+    boxes: Tensor, size_range: Optional[Tuple[float, float]], scale_factor: Tuple[float, float] = (1.0, 1.0)
+) -> Tensor:
+    """Return which boxes have a size that their scale is trusted with.
 
     Args:
-        boxes: (D, 4).
-        size_range: Smallest and largest sqrt(area), ends included; None for any.
+        boxes: (D, 4), in pixels of the original image.
+        size_range: Smallest and largest sqrt(area) in pixels of the resized image, bounds excluded; None for any.
+        scale_factor: Width and height of the resized image, in those of the original one.
 
     Returns:
         (D, ), bool.
@@ -27,8 +30,8 @@ def within_size_range(boxes: Tensor, size_range: Optional[Tuple[float, float]]) 
     if size_range is None:
         return torch.ones_like(boxes[:, 0], dtype=torch.bool)
     width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).unbind(1)
-    size = (width * height).sqrt()
-    return (size >= size_range[0]) & (size <= size_range[1])
+    size = (width * scale_factor[0] * height * scale_factor[1]).sqrt()
+    return (size > size_range[0]) & (size < size_range[1])
 
 
 def soft_voting(

@@ -54,6 +54,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=6, convert_to_iter_based=True),
 ]
-default_hooks = dict(logger=dict(interval=50), checkpoint=dict(by_epoch=True, interval=1))
+default_hooks = dict(logger=dict(interval=50, log_metric_by_epoch=True), checkpoint=dict(by_epoch=True, interval=1))
 log_processor = dict(by_epoch=True)
 randomness = dict(seed=0)

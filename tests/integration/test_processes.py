@@ -1,5 +1,6 @@
 """Two processes with a batch each train as one process with both batches: losses, gradients, weights.
 
+Where each process divides by its own positives (plain RetinaNet), they train as two that know nothing of each other.
 The processes are started once and run every case; gloo on the CPU stands in for NCCL. They meet at a file, so
 no port is chosen, and a collective that one of them never joins fails after ``PATIENCE`` instead of hanging.
 """
@@ -29,6 +30,9 @@ from tests.heads.helpers import (
 )
 
 WORLD = 2
+OWN_POSITIVES = {
+    name: dict(HEADS[name], average_over_processes=False) for name in ('box-plain_retinanet', 'box-atss', 'point-ssc')
+}
 PATIENCE = timedelta(seconds=120)
 # both processes see the same boxes, in other images: equally many positives
 ALIKE = (BATCHES['both'][0], BATCHES['both'][0])
@@ -73,7 +77,8 @@ def process(rank: int, folder: str) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME='lo', LOCAL_RANK=str(rank))
     dist.init_process_group('gloo', f'file://{folder}/meeting', timeout=PATIENCE, rank=rank, world_size=WORLD)
     results = {}
-    for name, head in HEADS.items():
+    heads = {**HEADS, **{f'{name}-own': head for name, head in OWN_POSITIVES.items()}}
+    for name, head in heads.items():
         model = DistributedDataParallel(Trained(head), find_unused_parameters=False)
         for case, batches in {**BATCHES, 'alike': ALIKE}.items():
             for _ in range(2):
@@ -118,6 +123,20 @@ def test_two_processes_equal_one_with_both_batches(distributed, name, case):
     assert all(grad is not None for grad in alone[1].values())
     assert alone[0]['loss_bbox'] > 0
     assert_alike(distributed, (name, case), alone)
+
+
+@pytest.mark.parametrize('case', [pytest.param(c, id=c.replace(' ', '_')) for c in BATCHES])
+@pytest.mark.parametrize('name', OWN_POSITIVES)
+def test_own_positives_equal_two_separate_processes(distributed, name, case):
+    """Each loss is that of a process alone, and the gradient the mean of theirs: not that of one with both batches."""
+    alone = [train_step(Trained(OWN_POSITIVES[name]), *batch(BATCHES[case][rank], 2 * rank)) for rank in range(WORLD)]
+    for rank, (losses, _) in enumerate(alone):
+        torch.testing.assert_close(distributed[rank][f'{name}-own', case][0], losses, rtol=1e-5, atol=1e-6)
+        gradients = {key: mean(a[1][key] for a in alone) for key in alone[0][1]}
+        torch.testing.assert_close(distributed[rank][f'{name}-own', case][1], gradients, rtol=1e-4, atol=1e-6)
+    if case == 'process 1 without':  # divided by 1 (and its images) there, by a mean of both otherwise
+        other = mean(d[name, case][0]['loss_cls'] for d in distributed)
+        assert not torch.isclose(mean(losses['loss_cls'] for losses, _ in alone), other, rtol=1e-3)
 
 
 @pytest.mark.parametrize('name', HEADS)

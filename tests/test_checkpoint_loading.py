@@ -10,7 +10,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import digit_version
 
-from atss_plugin.engine import IncompleteCheckpointError, checkpoint_loading
+from atss_plugin import checkpoint_loading
+from atss_plugin.checkpoint_loading import IncompleteCheckpointError
 
 strict = pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version('2.6'), reason='this torch loads everything by default'
@@ -122,7 +123,22 @@ def test_a_missing_checkpoint_is_a_missing_file(tmp_path):
         load(tmp_path / 'gone.pth')
 
 
-def test_a_torch_without_safe_globals_is_left_alone(monkeypatch):
+def test_a_torch_without_safe_globals_loads_as_it_does(checkpoint, monkeypatch):
+    seen = []
     monkeypatch.setattr(torch, '__version__', '1.13.1')
-    monkeypatch.delattr(torch.serialization, 'add_safe_globals', raising=False)
-    checkpoint_loading.install()
+    monkeypatch.delattr(torch.serialization, 'safe_globals', raising=False)
+    checkpoint_loading.safe_loader(lambda *args: seen.append(args))(str(checkpoint))
+    assert seen == [(str(checkpoint), None)]
+
+
+@strict
+def test_loading_leaves_other_permissions_alone(checkpoint):
+    """Another library's permission for getattr is still its own after ours was needed."""
+
+    def theirs(owner, name):
+        raise AssertionError('not called for our checkpoint')
+
+    with torch.serialization.safe_globals([(theirs, 'builtins.getattr')]):
+        before = set(torch.serialization.get_safe_globals())
+        assert load(checkpoint)['message_hub']['best_score'] == 0.5
+        assert set(torch.serialization.get_safe_globals()) == before

@@ -7,6 +7,7 @@ checkpoint from a stranger still cannot run code.
 
 import os.path as osp
 import zipfile
+from functools import wraps
 from glob import glob
 from pickle import UnpicklingError
 from typing import Callable, List, Tuple, Union
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmengine.runner.checkpoint import load_from_local as mmengine_load_from_local
 from mmengine.utils import digit_version
 
 SafeGlobal = Union[Callable, Tuple[Callable, str]]
@@ -24,7 +24,7 @@ _STATISTICS = ('current', 'max', 'mean', 'min')
 
 
 class IncompleteCheckpointError(RuntimeError):
-    """A file that is no complete checkpoint."""
+    """A file that is not a complete checkpoint."""
 
 
 def statistic(owner: type, name: str) -> Callable:
@@ -57,34 +57,44 @@ def mmengine_globals() -> List[SafeGlobal]:
     ]
 
 
-def load_from_local(filename: str, map_location=None) -> dict:
-    """mmengine's loader of files, with an error that says what to do about one that was not written to its end.
+def safe_loader(load: Callable) -> Callable:
+    """Return a loader of mmengine's that allows, while it loads, what mmengine's checkpoints hold.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        IncompleteCheckpointError: it is truncated or something else than a checkpoint.
+    It raises a FileNotFoundError where there is no file, and an IncompleteCheckpointError, which says what to do, for one
+    that was not written to its end.
     """
-    try:
-        return mmengine_load_from_local(filename, map_location)
-    except (RuntimeError, EOFError, UnpicklingError, ValueError) as error:
-        path = osp.expanduser(filename)
-        if zipfile.is_zipfile(path):  # complete; torch says what is wrong with what is in it
-            raise
-        complete = [other for other in glob(osp.join(osp.dirname(path), '*.pth')) if zipfile.is_zipfile(other)]
-        complete.sort(key=osp.getmtime)
-        advice = f'Continue from {complete[-1]}' if complete else 'No other checkpoint is beside it; train again'
-        raise IncompleteCheckpointError(
-            f'{filename} ({osp.getsize(path)} bytes) is no complete checkpoint: its writing was interrupted, or it is '
-            f'another file. {advice}.'
-        ) from error
+
+    @wraps(load)
+    def load_safely(filename: str, map_location=None) -> dict:
+        try:
+            if digit_version(torch.__version__) < digit_version('2.6'):  # loads everything by default
+                return load(filename, map_location)
+            with torch.serialization.safe_globals(mmengine_globals()):
+                return load(filename, map_location)
+        except (RuntimeError, EOFError, UnpicklingError, ValueError) as error:
+            path = osp.expanduser(filename)
+            if not osp.isfile(path) or zipfile.is_zipfile(
+                path
+            ):  # complete; torch says what is wrong with what is in it
+                raise
+            raise IncompleteCheckpointError(_advice(filename, path)) from error
+
+    return load_safely
+
+
+def _advice(filename: str, path: str) -> str:
+    """Say what to do about a file that is not a complete checkpoint."""
+    complete = [other for other in glob(osp.join(osp.dirname(path), '*.pth')) if zipfile.is_zipfile(other)]
+    complete.sort(key=osp.getmtime)
+    advice = f'Continue from {complete[-1]}' if complete else 'No other checkpoint is beside it; train again'
+    return (
+        f'{filename} ({osp.getsize(path)} bytes) is not a complete checkpoint: its writing was interrupted, or it is '
+        f'another file. {advice}.'
+    )
 
 
 def install() -> None:
-    """Make mmengine load its own checkpoints, from files as from elsewhere; called once, when the package is
-    imported.
-
-    Older versions of torch load them without this.
-    """
-    if digit_version(torch.__version__) >= digit_version('2.6'):
-        torch.serialization.add_safe_globals(mmengine_globals())
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    """Make mmengine load its own checkpoints, from files as from elsewhere."""
+    for prefix, load in list(CheckpointLoader._schemes.items()):
+        if not hasattr(load, '__wrapped__'):
+            CheckpointLoader.register_scheme(prefix, safe_loader(load), force=True)

@@ -1,4 +1,4 @@
-"""The lattice answers as looking at every prior does: bit for bit the dense path and brute force."""
+"""Levels, locations and grids, and the nearest locations: bit for bit what looking at every prior gives."""
 
 import copy
 import pickle
@@ -14,11 +14,19 @@ from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from torch.testing import assert_close
 
 from atss_plugin.assigners import ATSSAssigner
-from atss_plugin.assigners.levels import infer_num_level_priors
-from atss_plugin.assigners.pyramid import Pyramid
+from atss_plugin.matching import find_pyramid, nearest
+from atss_plugin.matching.pyramid import infer_num_level_priors
 from tests.reference import oracle
 from tests.reference.definitions import MAKERS, define
-from tests.reference.scenes import Layout, assert_equals_oracle, instances, make_layout, random_boxes, to_scene
+from tests.reference.scenes import (
+    Layout,
+    assert_equals_oracle,
+    assert_same_assignment,
+    instances,
+    make_layout,
+    random_boxes,
+    to_scene,
+)
 
 A1 = dict(ratios=[1.0], octave_base_scale=8, scales_per_octave=1)
 A1_FLAT = dict(ratios=[0.25], octave_base_scale=5, scales_per_octave=1)
@@ -71,18 +79,11 @@ def boxes_near(draw, layout: Layout, most: int = 6):
     return (torch.cat([rows[:, :2], rows[:, :2] + rows[:, 2:]], 1) * unit).to(layout.priors.dtype)
 
 
-def pick(nearest):
-    """For every ground truth and level the sorted candidates."""
-    levels = np.unique(nearest.level).tolist()
-    return [
-        [sorted(index[mask & (nearest.level == level)].tolist()) for level in levels]
-        for index, mask in zip(nearest.index.T, mask_of(nearest).T)
-    ]
-
-
-def mask_of(nearest):
-    """Which candidates exist; None says that all do."""
-    return np.ones_like(nearest.index, dtype=bool) if nearest.mask is None else nearest.mask
+def pick(pyramid, points, k):
+    """The sorted candidates of every point (G, 2) and level."""
+    index, level = nearest(pyramid, torch.as_tensor(points), k)
+    level = np.array(level)
+    return [[sorted(row[level == one].tolist()) for one in np.unique(level)] for row in index.numpy()]
 
 
 def one_point(layout: Layout) -> bool:
@@ -93,7 +94,7 @@ def one_point(layout: Layout) -> bool:
 
 def dense_twin(assigner, layout: Layout):
     """Make an assigner look at all priors."""
-    pyramid = Pyramid(layout.priors, layout.num_level_priors, use_lattice=False)
+    pyramid = find_pyramid(layout.priors, layout.num_level_priors, use_grids=False)
     assigner.pyramids = SimpleNamespace(get=lambda *args: pyramid)
     return assigner
 
@@ -103,13 +104,13 @@ def dense_twin(assigner, layout: Layout):
 def test_nearest_equals_dense(data):
     layout = data.draw(layouts())
     boxes, k = data.draw(boxes_near(layout)), data.draw(st.integers(1, 20))
-    pyramid, dense = (Pyramid(layout.priors, layout.num_level_priors, use_lattice=on) for on in (True, False))
-    assert pyramid.lattice is not None and dense.lattice is None
+    pyramid, dense = (find_pyramid(layout.priors, layout.num_level_priors, use_grids=on) for on in (True, False))
+    assert pyramid.grids is not None and dense.grids is None
     centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
-    found = pyramid.nearest(centers.t().numpy(), k)
-    assert pick(found) == pick(dense.nearest(centers.t().numpy(), k))
+    found = pick(pyramid, centers, k)
+    assert found == pick(dense, centers, k)
     sizes = [min(k, n // a) * a for n, a in zip(layout.num_level_priors, layout.anchors)]
-    assert all([len(level) for level in row] == sizes for row in pick(found))
+    assert all([len(level) for level in row] == sizes for row in found)
 
 
 @QUICK
@@ -122,8 +123,7 @@ def test_assigners_equal_dense(name, data):
     ]
     on, off = define(name, layout).assigner, dense_twin(define(name, layout).assigner, layout)
     found, expected = (a.assign_batch(layout.priors, layout.num_level_priors, images) for a in (on, off))
-    for a, b in zip(found, expected):
-        assert_close(a, b, rtol=0, atol=0)
+    assert_same_assignment(found, expected)
 
 
 class TestBruteForce:
@@ -138,14 +138,11 @@ class TestBruteForce:
         points = np.concatenate([points, [[1e4, 3], [-1e4, 1e4], [20, -1e4]]])
         squared = ((points[:, None] - layout.points[None]) ** 2).sum(-1)
         order = np.argsort(squared, axis=1, kind='stable')
-        pyramid = Pyramid(layout.priors, layout.num_level_priors)
-        assert pyramid.lattice is not None
+        pyramid = find_pyramid(layout.priors, layout.num_level_priors)
+        assert pyramid.grids is not None
         for k in (1, 2, 3, 5, 9, 13, 40):
-            nearest = pyramid.nearest(points.T, k)
-            count = min(k, len(layout.points))
-            assert bool((mask_of(nearest).sum(0) == count).all())
-            found = np.sort(np.where(mask_of(nearest), nearest.index, np.iinfo(np.int64).max), axis=0)[:count].T
-            assert (found == np.sort(order[:, :count], axis=1)).all()
+            index, _ = nearest(pyramid, torch.from_numpy(points), k)
+            assert (np.sort(index.numpy(), axis=1) == np.sort(order[:, : min(k, len(layout.points))], axis=1)).all()
 
     @pytest.mark.parametrize('k', [1, 2, 4, 9, 15, 30])
     def test_staircase(self, k):
@@ -227,15 +224,15 @@ class TestLevels:
         levels = generator.grid_priors([(n, n) for n in sizes], device='cpu')
         priors, num_level_priors = torch.cat(levels), [len(level) for level in levels]
         assert infer_num_level_priors(priors) == num_level_priors
-        pyramid, dense = (Pyramid(priors, None, use_lattice=on) for on in (True, False))
-        assert pyramid.lattice is not None
+        pyramid, dense = (find_pyramid(priors, None, use_grids=on) for on in (True, False))
+        assert pyramid.grids is not None
         boxes = random_boxes(12, (300, 300), seed=1)
         centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
-        assert pick(pyramid.nearest(centers.t().numpy(), 9)) == pick(dense.nearest(centers.t().numpy(), 9))
+        assert pick(pyramid, centers, 9) == pick(dense, centers, 9)
         # against the definition: all anchors of the 9 nearest cells of a level
         ends = np.cumsum(num_level_priors)
         grids = [level.double().numpy().reshape(n * n, -1, 4) for level, n in zip(levels, sizes)]
-        for center, found in zip(centers.numpy(), pick(pyramid.nearest(centers.t().numpy(), 9))):
+        for center, found in zip(centers.numpy(), pick(pyramid, centers, 9)):
             for grid, end, index in zip(grids, ends, found):
                 anchors = grid.shape[1]
                 points = (grid[:, 0, :2] + grid[:, 0, 2:]) / 2
@@ -271,8 +268,8 @@ def test_any_center_offset(size, strides, offset, anchors):
     layout = make_layout(size=size, strides=strides, center_offset=offset, **anchors)
     assert infer_num_level_priors(layout.priors) == layout.num_level_priors
     for levels in (layout.num_level_priors, None):
-        pyramid = Pyramid(layout.priors, levels)
-        assert pyramid.lattice is not None
+        pyramid = find_pyramid(layout.priors, levels)
+        assert pyramid.grids is not None
         assert [g.priors.size(1) for g in pyramid.groups] == layout.anchors
 
 
@@ -298,14 +295,14 @@ class TestCropped:
         column_row = np.round((layout.points - layout.points[0] % step) / step - 1e-6)
         valid = (column_row < np.ceil([[width, height]] / step)).all(1)
         cropped = self.crop(layout, valid)
-        pyramid = Pyramid(cropped.priors, cropped.num_level_priors)
-        assert pyramid.lattice is not None
+        pyramid = find_pyramid(cropped.priors, cropped.num_level_priors)
+        assert pyramid.grids is not None
         if not one_point(cropped):
             assert infer_num_level_priors(cropped.priors) == [n for n in cropped.num_level_priors if n]
         boxes = data.draw(boxes_near(layout))
         centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
-        dense = Pyramid(cropped.priors, cropped.num_level_priors, use_lattice=False)
-        assert pick(pyramid.nearest(centers.t().numpy(), 9)) == pick(dense.nearest(centers.t().numpy(), 9))
+        dense = find_pyramid(cropped.priors, cropped.num_level_priors, use_grids=False)
+        assert pick(pyramid, centers, 9) == pick(dense, centers, 9)
         answer = oracle.atss(to_scene(cropped, boxes))
         got = ATSSAssigner().assign_batch(
             cropped.priors, cropped.num_level_priors, [instances(boxes, dtype=cropped.priors.dtype)]
@@ -333,7 +330,7 @@ class TestCropped:
                 for one_shape in range(layout.anchors[0]):
                     index = np.flatnonzero((level == one_level) & (shape == one_shape))
                     expected += index[np.argsort(squared[index], kind='stable')[:9]].tolist()
-            assert sorted(c.index[g][c.mask[g]].tolist()) == sorted(expected)
+            assert sorted(c.index[g].tolist()) == sorted(expected)
 
     @QUICK
     @given(st.data())
@@ -350,9 +347,9 @@ class TestCropped:
             return
         boxes = data.draw(boxes_near(layout))
         centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
-        pyramid, dense = (Pyramid(cropped.priors, cropped.num_level_priors, use_lattice=on) for on in (True, False))
-        assert pyramid.lattice is not None
-        assert pick(pyramid.nearest(centers.t().numpy(), 9)) == pick(dense.nearest(centers.t().numpy(), 9))
+        pyramid, dense = (find_pyramid(cropped.priors, cropped.num_level_priors, use_grids=on) for on in (True, False))
+        assert pyramid.grids is not None
+        assert pick(pyramid, centers, 9) == pick(dense, centers, 9)
 
 
 class TestFarAway:
