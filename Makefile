@@ -32,8 +32,8 @@ else
 $(error STACK is $(STACK); it must be openmmlab or onedl)
 endif
 
-CONFIG := configs/atss_r18_fpn_shapes.py
-WORK_DIR := work_dirs/atss_r18_fpn_shapes
+CONFIG := configs/miniature.py
+WORK_DIR := work_dirs/miniature
 READY := $(VENV)/.atss_plugin-ready
 # An environment made here takes the versions that were tested; one of your own keeps its versions.
 PIP = $(VENV)/bin/python -m pip install --quiet $(addprefix -c ,$(wildcard $(VENV)/constraints.txt))

@@ -1,7 +1,8 @@
 """Count the operations that an assignment starts on a device: what a GPU launches, on any machine.
 
-Each definition runs on the meta device, where tensors have no values: the branches of an accelerator are taken, and whatever
-would make the host wait for a value fails or is counted as waiting.  Views (operations without a kernel) are not counted.
+Each definition runs on the meta device, where tensors have no values: the branches of an accelerator are taken, and
+whatever would make the host wait for a value fails or is counted as waiting.  Views (operations without a kernel) are
+not counted.
 """
 
 from collections import Counter

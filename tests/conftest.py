@@ -10,7 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN_CONFIG = 'atss_r18_fpn_shapes.py'  # what `make train` trains
+MAIN_CONFIG = 'miniature.py'  # what `make train` trains
 # the tests' tensors are small: a second thread costs more than it brings
 torch.set_num_threads(1)
 

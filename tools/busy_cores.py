@@ -24,7 +24,7 @@ def train(iterations: int) -> float:
     from mmengine.config import Config
     from mmengine.runner import Runner
 
-    cfg = Config.fromfile(ROOT / 'configs' / 'atss_r18_fpn_shapes.py')
+    cfg = Config.fromfile(ROOT / 'configs' / 'miniature.py')
     cfg.train_dataloader.dataset.num_images = cfg.train_dataloader.batch_size * (iterations + 2)
     cfg.log_level = 'ERROR'
     with tempfile.TemporaryDirectory() as folder:

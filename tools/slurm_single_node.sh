@@ -67,7 +67,7 @@ try() {
     trap stop EXIT
     export OMP_NUM_THREADS=1
     run=("$python" -m atss_plugin run t4.k3 t4.k5 --launcher slurm --array --partition single --gpus 0 --minutes 20
-        --work-dirs "$dir/work_dirs" --overlay overlays/shapes.py)
+        --work-dirs "$dir/work_dirs" --overlay miniature.py)
     options=(--cfg-options train_cfg.max_epochs=12 train_cfg.val_interval=6 default_hooks.logger.interval=1
         train_dataloader.dataset.num_images=8 val_dataloader.dataset.num_images=2)
     "${run[@]}" "${options[@]}" | tee "$dir/submitted"

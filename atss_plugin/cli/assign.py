@@ -11,7 +11,7 @@ what a model predicts are given its predictions by --checkpoint.
 examples:
   atss-plugin assign atss_r50_fpn_1x.py --assigner ATSS IoU --index 7 --out pictures
   atss-plugin assign mmdet::gfl/gfl_r50_fpn_1x_coco.py --image photo.jpg --ann boxes.json --out pictures
-  atss-plugin assign atss_r18_fpn_shapes.py --assigner ATSS mmdet.SimOTAAssigner --checkpoint epoch_6.pth --out pictures
+  atss-plugin assign miniature.py --assigner ATSS mmdet.SimOTAAssigner --checkpoint epoch_6.pth --out pictures
 """
 
 import json

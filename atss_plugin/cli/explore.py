@@ -5,7 +5,7 @@ A click on an object shows its candidates, their IoU with mean and mean + std, w
 why the others are not. An image whose file is missing is drawn white: boxes alone decide.
 
 examples:
-  atss-plugin explore atss_r18_fpn_shapes.py --index 2 5 --assigner ATSS IoU --out page.html
+  atss-plugin explore miniature.py --index 2 5 --assigner ATSS IoU --out page.html
   atss-plugin explore atss_r50_fpn_1x.py --ann boxes.json --images photos --assigner ATSS SSC --out page.html
 """
 

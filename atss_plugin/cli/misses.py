@@ -12,7 +12,7 @@ Saved in DIR are
 The last two can be browsed object by object in any tool that reads COCO's form (FiftyOne, for one).
 
 examples:
-  atss-plugin misses atss_r18_fpn_shapes.py work_dirs/atss_r18_fpn_shapes/epoch_6.pth --assigner ATSS IoU --out misses
+  atss-plugin misses miniature.py work_dirs/miniature/epoch_6.pth --assigner ATSS IoU --out misses
 """
 
 import json

@@ -12,7 +12,7 @@ examples:
   atss-plugin run 1 2 3 --accumulate 4                     on one GPU, with the memory of 4 images
   atss-plugin run t3.retinanet_atss --seeds 0 1 2          one row, three seeds
   atss-plugin run all --launcher slurm --array --partition P --gpus 8     one array, a run per task
-  atss-plugin run all --overlay overlays/shapes.py         every row on the embedded data set
+  atss-plugin run all --overlay miniature.py               every row on the embedded data set
 """
 
 import shlex

@@ -9,6 +9,7 @@ ground truth would take if it were alone in its image.
 examples:
   atss-plugin stats atss_r50_fpn_1x.py                            the config's own assigner and data
   atss-plugin stats atss_r50_fpn_1x.py --assigner ATSS IoU SSC --ann instances_train2017.json --out stats
+  atss-plugin stats miniature.py --assigner ATSS IoU SSC CenterSampling --against docs/data/stats_coco549.json
 """
 
 import json
@@ -19,6 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from atss_plugin.analysis.comparison import compare_statistics, to_words
 from atss_plugin.analysis.statistics import BINS, collect_statistics
 from atss_plugin.analysis.statistics_figure import SHARE_OF_CANDIDATES, save_statistics_figure
 
@@ -36,6 +38,7 @@ def add_arguments(parser) -> None:
     parser.add_argument('--images', default='', metavar='DIR', help='folder of the images of --ann')
     parser.add_argument('--out', metavar='DIR', help='save stats.png, stats.md and stats.json there')
     parser.add_argument('--json', action='store_true', help='print JSON instead of tables')
+    parser.add_argument('--against', metavar='FILE', help='compare with what --json gave for other data')
     parser.add_argument(
         '--ambiguity-images',
         type=int,
@@ -81,6 +84,8 @@ def run(args) -> int:
         print(content)
     else:
         _print(title, tables)
+    if args.against:
+        _print_comparison(json.loads(content), json.loads(Path(args.against).read_text(encoding='utf-8')))
     if args.out:
         folder = Path(args.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +152,11 @@ def _print(title: str, tables: dict) -> None:
         for index, line in table.iterrows():
             rich_table.add_row(str(index), *line)
         console.print(rich_table)
+
+
+def _print_comparison(here: dict, reference: dict) -> None:
+    table = to_words(compare_statistics(here, reference))
+    print(f'**{here["data"]}, against {reference["data"]}**\n\n{table.to_markdown(index=False, disable_numparse=True)}')
 
 
 def to_markdown(title: str, tables: dict) -> str:

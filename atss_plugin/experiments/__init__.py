@@ -3,6 +3,7 @@
 from .config_files import config_root, load_config
 from .job import Job, plan_jobs
 from .machine import divide_machine
+from .overlay import apply_overlay
 from .paper import METRICS, Row, Table, load_tables, select_tables
 from .protocol import differences
 from .queue import run_jobs
@@ -15,6 +16,7 @@ __all__ = [
     'Row',
     'Run',
     'Table',
+    'apply_overlay',
     'build_report',
     'config_root',
     'differences',

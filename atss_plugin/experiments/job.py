@@ -14,6 +14,7 @@ from atss_plugin.errors import UsageError
 
 from .accumulation import accumulate
 from .config_files import find_config, load_config
+from .overlay import apply_overlay
 from .paper import Row, Table
 from .protocol import all_terms, base_batch_size, same_run
 from .run import CONSOLE_FILE, Run, read_run
@@ -184,7 +185,7 @@ def _plan_job(row: Row, base: Config, seed: int, work_dirs: Path, launch: Launch
     work_dir = work_dirs / row.experiment / f'{prefix}seed{seed}'
     wanted = Config(base._cfg_dict.to_dict(), filename=base.filename)
     if launch.overlay:
-        wanted.merge_from_dict(Config.fromfile(find_config(launch.overlay))._cfg_dict.to_dict())
+        wanted = apply_overlay(base, launch.overlay)
     if launch.accumulate > 1:
         accumulate(wanted, launch.accumulate)
     changed = launch.overlay or launch.accumulate > 1

@@ -76,8 +76,8 @@ def atss(
     candidates = find_candidates(pyramid, gts, topk, measure, quality)
     # Line 10: the threshold t = mean + standard deviation.
     threshold = candidates.threshold[:, None]
-    # Lines 11 to 15: "whose IoU are greater than or equal to the threshold" and "limit the positive samples' center to the
-    # ground-truth box".
+    # Lines 11 to 15: "whose IoU are greater than or equal to the threshold" and "limit the positive samples' center to
+    # the ground-truth box".
     centered = inside(gts.boxes[:, None], rows(pyramid.centers, candidates.index))
     positive = (candidates.iou >= threshold) & centered
     if min_positives > 0:

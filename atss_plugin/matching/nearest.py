@@ -1,13 +1,13 @@
 """The k locations nearest to a point on every level, without looking at all of them.
 
-The locations of a level form a grid of ``columns x rows``.  Rank the columns by their distance to the point, and the rows
-likewise: column rank ``a = 0, 1, 2, ...``, row rank ``b``, ties to the lower index.  A location of ranks ``(a, b)`` is at
-least as far from the point as every location ``(a', b')`` with ``a' <= a`` and ``b' <= b``, because distance grows with
-both coordinates.  There are ``(a + 1)(b + 1)`` of those, itself among them.  So it can be one of the k nearest only if
-``(a + 1)(b + 1) <= k``: a staircase of ``k + k/2 + k/3 + ...`` cells (23 for k = 9).  Nothing in this depends on where the
-point is, so it holds at borders and outside the image, nor on the steps, so they need not be square.  (If a location of
-the staircase is as far as one that is left out, the latter is dominated by k locations that are as near, and come first
-in both orders.)
+The locations of a level form a grid of ``columns x rows``.  Rank the columns by their distance to the point, and the
+rows likewise: column rank ``a = 0, 1, 2, ...``, row rank ``b``, ties to the lower index.  A location of ranks ``(a,
+b)`` is at least as far from the point as every location ``(a', b')`` with ``a' <= a`` and ``b' <= b``, because
+distance grows with both coordinates.  There are ``(a + 1)(b + 1)`` of those, itself among them.  So it can be one of
+the k nearest only if ``(a + 1)(b + 1) <= k``: a staircase of ``k + k/2 + k/3 + ...`` cells (23 for k = 9).  Nothing in
+this depends on where the point is, so it holds at borders and outside the image, nor on the steps, so they need not be
+square.  (If a location of the staircase is as far as one that is left out, the latter is dominated by k locations that
+are as near, and come first in both orders.)
 
 The ranks need no sorting either.  The m nearest of n equally spaced columns are m neighbours, and start at column
 ``ceil(u - m/2)``, clamped to ``[0, n - m]``, if the point is at column ``u`` (a tie falls to the left).  The column of
@@ -59,8 +59,8 @@ def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, List[int]
         k (int): locations on each level; a level may have fewer.
 
     Returns:
-        tuple: prior indices (G, M), in no particular order, and the level of each of the M.  Of equal distances those of
-        lower index are taken.
+        tuple: prior indices (G, M), in no particular order, and the level of each of the M.  Of equal distances those
+        of lower index are taken.
     """
     k = k * pyramid.take
     if pyramid.grids is None:

@@ -238,7 +238,7 @@ def test_a_click_shows_the_candidates_of_an_object(browser, generator, tmp_path)
 @pytest.mark.slow
 def test_the_command_and_images_without_an_object(browser, tmp_path, capsys):
     page = tmp_path / 'new' / 'page.html'
-    words = ['explore', 'atss_r18_fpn_shapes.py', '--index', '2', '5', '--out', str(page)]
+    words = ['explore', 'miniature.py', '--index', '2', '5', '--out', str(page)]
     assert main(words) == 0 and 'MB' in capsys.readouterr().err
     shown = Page(browser, page)
     assert not browser.find_element('css selector', '#panel1').is_displayed()  # one definition
@@ -255,7 +255,7 @@ def test_the_command_and_images_without_an_object(browser, tmp_path, capsys):
             )
         )
     )
-    assert main(['explore', 'atss_r18_fpn_shapes.py', '--ann', str(annotations), '--out', str(page)]) == 0
+    assert main(['explore', 'miniature.py', '--ann', str(annotations), '--out', str(page)]) == 0
     shown.browser.get(page.as_uri())
     assert not len(shown.points(0, 'positives')) and shown.errors() == []
 
@@ -268,5 +268,5 @@ def test_the_command_and_images_without_an_object(browser, tmp_path, capsys):
     ],
 )
 def test_bad_input(words, message, tmp_path, capsys):
-    assert main(['explore', 'atss_r18_fpn_shapes.py', *words, '--out', str(tmp_path / 'page.html')]) == 2
+    assert main(['explore', 'miniature.py', *words, '--out', str(tmp_path / 'page.html')]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / 'page.html').exists()

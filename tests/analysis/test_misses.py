@@ -163,7 +163,7 @@ def small_options():
 def checkpoint(tmp_path_factory):
     """A checkpoint of the miniature whose detections are many: untrained, with a bias that makes scores high."""
     torch.manual_seed(0)
-    cfg = load_config('atss_r18_fpn_shapes.py')
+    cfg = load_config('miniature.py')
     model = MODELS.build(cfg.model)
     model.init_weights()
     torch.nn.init.constant_(model.bbox_head.atss_cls.bias, 0.0)
@@ -174,7 +174,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_command(checkpoint, tmp_path, capsys):
-    words = ['misses', 'atss_r18_fpn_shapes.py', str(checkpoint), '--cfg-options', *small_options()]
+    words = ['misses', 'miniature.py', str(checkpoint), '--cfg-options', *small_options()]
     words += ['--iou-thr', '0.3', '--assigner', 'ATSS', 'SSC', '--out', str(tmp_path / 'out')]
     assert main([*words, '--json']) == 0
     objects = json.loads(capsys.readouterr().out)['objects']
@@ -207,5 +207,5 @@ def test_the_command(checkpoint, tmp_path, capsys):
 )
 def test_bad_input(checkpoint, words, message, capsys):
     words = [str(checkpoint) if word == 'CHECKPOINT' else word for word in words]
-    assert main(['misses', 'atss_r18_fpn_shapes.py', *words]) == 2
+    assert main(['misses', 'miniature.py', *words]) == 2
     assert message in capsys.readouterr().err

@@ -169,7 +169,7 @@ def test_our_definitions_by_predictions_are_given_them_with_the_batch(generator)
 
 def miniature(flip=0.0, **options):
     few = {'train_dataloader.dataset.num_images': 8, 'train_dataloader.dataset.pipeline.3.prob': flip}
-    return load_config('atss_r18_fpn_shapes.py', {**few, **options})
+    return load_config('miniature.py', {**few, **options})
 
 
 def test_training_inputs_are_what_the_pipeline_makes():
@@ -246,7 +246,7 @@ def test_heads_whose_outputs_are_unknown():
 
 @pytest.mark.slow
 def test_the_commands(checkpoint, tmp_path, capsys):  # noqa: F811
-    config, end = 'atss_r18_fpn_shapes.py', ['--checkpoint', str(checkpoint)]
+    config, end = 'miniature.py', ['--checkpoint', str(checkpoint)]
     words = ['assign', config, '--assigner', 'ATSS', *MMDET, '--out', str(tmp_path), '--index', '2', '--json']
     few = ['--cfg-options', 'train_dataloader.dataset.num_images=3']
     assert main([*words, *end, *few, '--pipeline', 'train', '--seed', '3']) == 0
@@ -268,7 +268,7 @@ def test_the_commands(checkpoint, tmp_path, capsys):  # noqa: F811
 
 def test_a_white_image_is_no_input_for_a_model(checkpoint, tmp_path, capsys):  # noqa: F811
     file = coco_json(tmp_path / 'a.json', [('a.png', 48, 64)], [(0, (10, 12, 30, 24), 0)])
-    words = ['assign', 'atss_r18_fpn_shapes.py', '--ann', file, '--assigner', 'mmdet.SimOTAAssigner']
+    words = ['assign', 'miniature.py', '--ann', file, '--assigner', 'mmdet.SimOTAAssigner']
     assert main([*words, '--checkpoint', str(checkpoint), '--out', str(tmp_path)]) == 2
     assert 'a.png' in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ from atss_plugin.experiments.ledger import FIELDS
 from atss_plugin.experiments.run import Run
 
 # An overlay of the project, and the name that the ledger gives to its data set.
-OVERLAY, DATA = 'overlays/shapes.py', 'shapes'
+OVERLAY, DATA = 'miniature.py', 'miniature'
 
 
 def line(experiment, seed, ap=None, status='finished', **fields):

@@ -67,7 +67,7 @@ def test_counts_of_iterations_grow_and_the_batch_shrinks(tmp_path):
 def test_epochs_stay(tmp_path):
     tables = select_tables(load_tables(), ['t4.k3'])
     plain, small = (
-        plan_jobs(tables, tmp_path, [0], Launch(overlay='overlays/shapes.py', accumulate=n))[0].wanted for n in (1, 4)
+        plan_jobs(tables, tmp_path, [0], Launch(overlay='miniature.py', accumulate=n))[0].wanted for n in (1, 4)
     )
     assert small.train_cfg == plain.train_cfg and small.param_scheduler[1] == plain.param_scheduler[1]
     assert (plain.train_dataloader.batch_size, small.train_dataloader.batch_size) == (4, 1)

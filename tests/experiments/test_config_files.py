@@ -56,5 +56,5 @@ def test_options_that_do_not_fit():
 def test_no_file_is_left_open():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter('always')
-        load_config('atss_r18_fpn_shapes.py')
+        load_config('miniature.py')
     assert not [warning for warning in seen if issubclass(warning.category, ResourceWarning)]

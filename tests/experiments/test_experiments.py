@@ -264,9 +264,9 @@ def test_another_configuration_in_the_folder_is_an_error(tmp_path):
 
 
 def test_an_overlay_is_merged_over_the_row_and_cfg_options_over_both(tmp_path):
-    (job,) = plan(tmp_path, ['t4.k3'], overlay='overlays/shapes.py', cfg_options=['train_cfg.max_epochs=1'])
-    overlay = Config.fromfile(config_root() / 'overlays/shapes.py')
-    assert job.work_dir == tmp_path / 't4.k3/shapes-seed0'
+    (job,) = plan(tmp_path, ['t4.k3'], overlay='miniature.py', cfg_options=['train_cfg.max_epochs=1'])
+    overlay = Config.fromfile(config_root() / 'miniature.py')
+    assert job.work_dir == tmp_path / 't4.k3/miniature-seed0'
     assert job.wanted.train_dataloader.dataset.type == overlay.train_dataloader.dataset.type
     assert job.wanted.train_dataloader.batch_size == overlay.train_dataloader.batch_size
     assert job.wanted.model.train_cfg.assigner == load_config('table4/k3.py').model.train_cfg.assigner

@@ -34,7 +34,7 @@ def program_of_the_page() -> dict:
 def small_config(name: str, **changes):
     """A config under the overlay that miniaturises it, with one tower convolution, for images of four classes."""
     cfg = load_config(name)
-    cfg.merge_from_dict(load_config('overlays/shapes.py')._cfg_dict.to_dict())
+    cfg.merge_from_dict(load_config('miniature.py')._cfg_dict.to_dict())
     cfg.merge_from_dict({**SMALL, **changes})
     return cfg
 

@@ -32,7 +32,7 @@ def prepare():
     ],
 )
 def test_the_program_resizes_as_mmdet(prepare, keep_ratio, image_shape, resized):
-    cfg = small_config('atss_r18_fpn_shapes.py')
+    cfg = small_config('miniature.py')
     cfg.test_dataloader.dataset.pipeline[1] = dict(type='Resize', scale=(320, 240), keep_ratio=keep_ratio)
     preprocessing = json.loads(json.dumps(describe(cfg, default_shape(cfg))))
     image = image_of(*image_shape)
@@ -49,7 +49,7 @@ def test_the_program_resizes_as_mmdet(prepare, keep_ratio, image_shape, resized)
 
 
 def test_padding_is_bgr_whatever_the_model_takes():
-    cfg = small_config('atss_r18_fpn_shapes.py')
+    cfg = small_config('miniature.py')
     cfg.model.data_preprocessor.update(bgr_to_rgb=True, mean=[10, 20, 30], std=[2, 3, 4], pad_value=5)
     assert describe(cfg, (240, 320))['padding'] == [50, 35, 20]
 
