@@ -3,9 +3,9 @@
 Every row with its config, status, seed, and AP, AP50, AP75, APs, APm, APl in percent, the paper's and
 those reached in WORK_DIRS. The status of a run is
 
-  not run, running, interrupted, failed
+  not run, running, interrupted, failed, diverged (the loss is not a number)
   trained                the row's experiment, to the end of its schedule
-  trained with changes   with another optimizer, input or batch size
+  trained with changes   with another optimizer, input or batch size, or with accumulated gradients
   smoke-trained          on another data set, with another schedule or model
 
 and only what was trained is compared with the paper. The committed results on other data sets, such as the miniature,

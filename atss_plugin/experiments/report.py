@@ -25,6 +25,7 @@ STYLES = {
     'running': 'cyan',
     'interrupted': 'magenta',
     'failed': 'red',
+    'diverged': 'red',
     'not run': 'dim',
 }
 
