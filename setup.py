@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 # mim looks for these of an installed package in <package>/.mim
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
+EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 
 
 class BuildWithMimFiles(build_py):
@@ -52,16 +53,21 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['atss_plugin', 'atss_plugin.*']),
+    package_data={'atss_plugin.analysis': ['explorer/*']},
     python_requires='>=3.8',
     # torch, mmcv, mmengine and mmdet are missing on purpose: there are several distributions of each (CPU, CUDA, the
     # onedl forks), mmcv has to match the torch that is there, and pip would pull another one over it.
-    # tabulate writes pandas' markdown
-    install_requires=['matplotlib', 'numpy', 'pandas', 'rich', 'tabulate'],
+    # tabulate writes pandas' markdown; SciPy judges the claims
+    install_requires=['matplotlib', 'numpy', 'pandas', 'plotly', 'rich', 'scipy>=1.7', 'tabulate'],
     extras_require={
         # mmdet 3.3 refuses mmcv 2.2; mmcv has to be built with its ops (README).
         'openmmlab': ['mmcv>=2.0.0,<2.2.0', 'mmengine>=0.7.1', 'mmdet>=3.0.0'],
         'onedl': ['onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'],
-        'test': ['hypothesis', 'pytest', 'scikit-learn'],
+        # atss-plugin export; onnxruntime runs what it wrote
+        'export': EXPORT,
+        # seaborn: mmdet's analyze_logs; selenium: the page of `explore` in a browser
+        'test': ['hypothesis', 'pytest', 'scikit-learn', 'seaborn', 'selenium', 'submitit', *EXPORT],
+        'slurm': ['submitit'],  # `atss-plugin run --array`
     },
     entry_points={'console_scripts': ['atss-plugin=atss_plugin.cli:main']},
     cmdclass={'build_py': BuildWithMimFiles},

@@ -130,7 +130,7 @@ class DDODAssigner(ATSSAssigner):
         given = 'logits' if predictions and all('logits' in p for p in predictions) else 'scores'
         boxes, scores = checked_predictions('DDODAssigner', predictions, gts, given)
         boxes = boxes.to(gts.boxes.dtype)
-        image, label = gts.image[:, None], gts.labels[:-1, None]
+        image, label = gts.image[:, None], gts.labels[:, None]
 
         def cost(index: Tensor) -> Tensor:
             overlap = self.measure(gts.boxes[:, None], boxes[image, index])

@@ -73,7 +73,7 @@ def training_losses(
 ) -> Tensor:
     """Return the losses (P,) of predictions at some slots (P,), if these ground truths (P,) own them; float64."""
     scores = predictions.scores.flatten(0, 1)[slot]
-    score = scores.gather(1, gts.labels[owner, None].clamp(min=0))
+    score = scores.gather(1, gts.numbers_labels[1][owner, None].clamp(min=0))
     background = sum_of_negatives(_focal_background(scores)) - to_float64(_focal_background(score)[:, 0])
     foreground = -ALPHA * (1 - score[:, 0]) ** GAMMA * score[:, 0].log().clamp(min=-100)
     boxes = torch.cat([gts.boxes, gts.boxes.new_zeros((1, 4))])[owner]

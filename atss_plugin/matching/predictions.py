@@ -39,7 +39,7 @@ def pairs(predictions: Predictions, gts: GroundTruths, part: slice, measure: Mea
     """
     image = gts.image[part]
     overlap = measure(gts.boxes[part, None], predictions.boxes[image])
-    return overlap, predictions.scores[image, :, gts.labels[:-1][part]]
+    return overlap, predictions.scores[image, :, gts.labels[part]]
 
 
 def predicted_overlaps(predictions: Predictions, gts: GroundTruths, owner: Tensor, measure: Measure) -> Tensor:
