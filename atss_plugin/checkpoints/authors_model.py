@@ -5,7 +5,7 @@ network a file belongs to has to be told from the names and shapes alone.
 """
 
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from typing import Any, Dict, Tuple
 
 Shapes = Dict[str, Tuple[int, ...]]
 
@@ -17,14 +17,14 @@ DCN_CHANNELS = 3 * 9
 
 
 def _conv(name: str, out_channels: int, in_channels: int, kernel: int, bias: bool) -> Shapes:
-    shapes = {f'{name}.weight': (out_channels, in_channels, kernel, kernel)}
+    shapes: Shapes = {f'{name}.weight': (out_channels, in_channels, kernel, kernel)}
     if bias:
         shapes[f'{name}.bias'] = (out_channels,)
     return shapes
 
 
 def _deformable_conv(name: str, out_channels: int, in_channels: int, groups: int, bias: bool) -> Shapes:
-    """Return the conv that predicts offsets and modulation sees all channels, whatever the groups."""
+    """Return a deformable conv: the conv of its offsets and modulation sees all channels, whatever the groups."""
     return {
         **_conv(f'{name}.offset', DCN_CHANNELS, in_channels, 3, bias=True),
         **_conv(f'{name}.conv', out_channels, in_channels // groups, 3, bias=bias),
@@ -59,7 +59,7 @@ class AuthorsModel:
     dcn_stages: Tuple[int, ...] = ()
 
     def shapes(self) -> Shapes:
-        """Shape of every tensor with weights, by the authors' name."""
+        """Return the shape of every tensor with weights, by the authors' name."""
         return {**self._backbone(), **self._pyramid(), **self._head()}
 
     def _backbone(self) -> Shapes:
@@ -118,7 +118,8 @@ class AuthorsModel:
 
 
 _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
-_X32X8D, _X64X4D = dict(groups=32, width_per_group=8), dict(groups=64, width_per_group=4)
+_X32X8D: Any = dict(groups=32, width_per_group=8)
+_X64X4D: Any = dict(groups=64, width_per_group=4)
 
 AUTHORS_MODELS = (
     AuthorsModel('atss_R_50_FPN_1x', _R50),

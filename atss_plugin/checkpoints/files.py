@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Dict, Union
+from typing import Dict, Optional, Union
 
 import torch
 from mmdet.datasets import CocoDataset
@@ -80,7 +80,7 @@ def check_config(tensors: Tensors, config: PathLike) -> None:
         raise CheckpointError(f'the checkpoint does not fit {config}: ' + '; '.join(differences))
 
 
-def convert_checkpoint(source: PathLike, target: PathLike, config: PathLike = None) -> AuthorsModel:
+def convert_checkpoint(source: PathLike, target: PathLike, config: Optional[PathLike] = None) -> AuthorsModel:
     """Convert a checkpoint file of the authors to one of mmdet.
 
     The target is written whole or not at all.

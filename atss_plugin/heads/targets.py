@@ -44,7 +44,7 @@ def assign_images(
     return BatchAssignment(gt_inds, labels, owner, boxes, priors)
 
 
-def rows_to_visit(positive: Tensor) -> Union[Tensor, slice]:
+def box_loss_rows(positive: Tensor) -> Union[Tensor, slice]:
     """Return the rows of a flat batch that the box losses look at: the positives.
 
     On an accelerator counting them would make the host wait, and all rows are looked at, the others with weight 0.
