@@ -73,7 +73,8 @@ def files_done(line: str) -> Optional[Tuple[int, int]]:
 def progress(done: int, total: int, seconds: float, how: str) -> str:
     """Return the line that is shown."""
     left = seconds / done * (total - done) / 60
-    return f'mmcv: {done} of {total} files compiled ({how}), {seconds / 60:.0f} minutes, about {left:.0f} to go   '
+    minutes, seconds = divmod(int(seconds), 60)
+    return f'mmcv: {done} of {total} files compiled ({how}), {minutes}:{seconds:02d} min, about {left:.0f} min to go   '
 
 
 if __name__ == '__main__':

@@ -99,11 +99,11 @@ def test_progress_of_ninja(compile_mmcv, capsys):
     assert log.getvalue() == OUTPUT
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith('mmcv: 1 of 77 files compiled (2 at a time)')
-    assert last.startswith('mmcv: 77 of 77 files compiled') and 'about 0 to go' in last
+    assert last.startswith('mmcv: 77 of 77 files compiled') and 'about 0 min to go' in last
 
 
 def test_progress_in_numbers(compile_mmcv):
-    assert compile_mmcv.progress(20, 80, 240, '2 at a time').split('), ')[1].strip() == '4 minutes, about 12 to go'
+    assert compile_mmcv.progress(20, 80, 240, '2 at a time').split('), ')[1].strip() == '4:00 min, about 12 min to go'
 
 
 def run_fake_pip(compile_mmcv, folder, monkeypatch, script):
