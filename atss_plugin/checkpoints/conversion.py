@@ -87,15 +87,23 @@ def identify(tensors: Mapping[str, Tensor]) -> AuthorsModel:
     Raises:
         CheckpointError: It is none of them; the message compares it with the nearest.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    shapes = {_known(name): () if name.endswith('.scale') else tuple(tensor.shape) for name, tensor in tensors.items()}
     nearest = max(AUTHORS_MODELS, key=lambda model: len(shapes.items() & model.shapes().items()))
     differences = compare(shapes, nearest.shapes())
     if differences:
         raise CheckpointError(
-            f"none of the authors' eight checkpoints; compared with {nearest.name}, the nearest of them: "
+            f"none of the authors' eight checkpoints; compared by our names with {nearest.name}, the nearest of them: "
             + '; '.join(differences)
         )
     return nearest
+
+
+def _known(name: str) -> str:
+    """Return our name of a tensor, or its own where it is not one of the authors'."""
+    try:
+        return rename(name)
+    except CheckpointError:
+        return name
 
 
 def compare(shapes: Shapes, expected: Shapes) -> List[str]:

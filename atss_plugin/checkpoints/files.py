@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .authors_model import AuthorsModel
+from .authors_model import AuthorsModel, tensor_shapes
 from .conversion import BATCH_NORM_EPS, CheckpointError, Tensors, compare, convert_tensors, identify
 
 PathLike = Union[str, Path]
@@ -65,12 +65,7 @@ def check_config(tensors: Tensors, config: PathLike) -> None:
         raise CheckpointError(f'{config} has no model')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
-    expected = {
-        name: tuple(tensor.shape)
-        for name, tensor in model.state_dict().items()
-        if not name.endswith('num_batches_tracked')
-    }
-    differences = compare({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
+    differences = compare({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensor_shapes(model))
     differences += [
         f'{name} has eps={module.eps} instead of {BATCH_NORM_EPS}'
         for name, module in model.named_modules()
