@@ -27,8 +27,7 @@ def assign_images(
     """Assign the priors (N, 4) for all images: in one go by our assigners, one by one by mmdet's."""
     if hasattr(assigner, 'assign_batch'):
         return assigner.assign_batch(priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore)
-    takes_levels = 'num_level_priors' in signature(assigner.assign).parameters
-    levels = dict(num_level_priors=num_level_priors) if takes_levels else {}
+    levels = dict(num_level_priors=num_level_priors) if takes_levels(assigner) else {}
     ignores = batch_gt_instances_ignore or [None] * len(batch_gt_instances)
     results = [
         assigner.assign(InstanceData(priors=priors), gt_instances=gt, gt_instances_ignore=ignore, **levels)
@@ -44,7 +43,12 @@ def assign_images(
     return BatchAssignment(gt_inds, labels, owner, boxes, priors)
 
 
-def rows_to_visit(positive: Tensor) -> Union[Tensor, slice]:
+def takes_levels(assigner: BaseAssigner) -> bool:
+    """Return whether an assigner wants to be told the priors of each level, as mmdet's ATSSHead does."""
+    return 'num_level_priors' in signature(assigner.assign).parameters
+
+
+def box_loss_rows(positive: Tensor) -> Union[Tensor, slice]:
     """Return the rows of a flat batch that the box losses look at: the positives.
 
     On an accelerator counting them would make the host wait, and all rows are looked at, the others with weight 0.
