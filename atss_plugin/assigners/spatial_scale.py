@@ -31,9 +31,9 @@ class SpatialScaleAssigner(Assigner):
 
     def __init__(self, scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES, ignore_iof_thr: float = -1) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr)
-        self.scale_ranges = [tuple(float(v) for v in r) for r in scale_ranges]
-        if any(len(r) != 2 or not r[0] <= r[1] for r in self.scale_ranges):
+        if any(len(r) != 2 or not r[0] <= r[1] for r in scale_ranges):
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
+        self.scale_ranges = [(float(low), float(high)) for low, high in scale_ranges]
 
     def match(
         self,
