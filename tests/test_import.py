@@ -26,8 +26,12 @@ boxes = [torch.tensor([[10., 10., 60., 60.], [40., 30., 150., 120.]]), torch.zer
 gts = m.collect(boxes, [torch.tensor([4, 7]), torch.zeros(0, dtype=torch.long)], priors)
 pyramid, ranges = m.find_pyramid(priors), [(-1, 64), (64, 1e5)]
 assert pyramid.num_level_priors == [320, 80]
+seen = m.Predictions(priors.repeat(2, 1, 1) + 1, torch.linspace(0.1, 0.9, 2 * 400 * 9).view(2, 400, 9))
 for found in (m.atss(pyramid, gts), m.spatial_scale(pyramid, gts, ranges), m.center_sampling(pyramid, gts, 9, ranges),
-              m.center_region(pyramid, gts, 1.5, (8, 16), ranges), m.max_iou(priors, gts), m.topk_iou(priors, gts)):
+              m.center_region(pyramid, gts, 1.5, (8, 16), ranges), m.max_iou(priors, gts), m.topk_iou(priors, gts),
+              m.atss(pyramid, gts, measure=m.gaussian_wasserstein), m.rfla(pyramid, gts, receptive_fields=(91, 267)),
+              m.simota(pyramid, gts, seen, strides=(8, 16)), m.task_aligned(pyramid, gts, seen),
+              m.paa(pyramid, gts, seen)):
     assert set(found.labels[0].tolist()) == {-1, 4, 7} and set(found.labels[1].tolist()) == {-1}
 assert not any(name.split('.')[0] in ('mmdet', 'mmcv', 'mmengine') for name in sys.modules)
 """

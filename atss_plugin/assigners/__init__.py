@@ -3,8 +3,13 @@
 from .atss import ATSSAssigner, Candidates, DDODAssigner
 from .base import Assigner, BatchAssignment
 from .center_sampling import CenterSamplingAssigner
+from .gaussian_wasserstein import GaussianWasserstein
 from .iou import IoUAssigner
+from .paa import PAAAssigner
+from .rfla import RFLAAssigner
+from .simota import SimOTAAssigner
 from .spatial_scale import SpatialScaleAssigner
+from .task_aligned import TaskAlignedAssigner
 from .topk_iou import TopKIoUAssigner
 
 __all__ = [
@@ -14,7 +19,12 @@ __all__ = [
     'Candidates',
     'CenterSamplingAssigner',
     'DDODAssigner',
+    'GaussianWasserstein',
     'IoUAssigner',
+    'PAAAssigner',
+    'RFLAAssigner',
+    'SimOTAAssigner',
     'SpatialScaleAssigner',
+    'TaskAlignedAssigner',
     'TopKIoUAssigner',
 ]

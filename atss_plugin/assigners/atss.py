@@ -14,6 +14,7 @@ from ..matching import Assignment, GroundTruths
 from ..matching.atss import Quality
 from ..registry import TASK_UTILS
 from .base import IOU, Assigner, check_at_least, checked_boxes, checked_priors
+from .predictions import checked_predictions
 
 
 class Candidates(NamedTuple):
@@ -110,7 +111,7 @@ class DDODAssigner(ATSSAssigner):
     """ATSS by a cost instead of the IoU, as DDOD does it (https://arxiv.org/abs/2107.02963).
 
     ``sigmoid(score)^(1 - alpha) * IoU(predicted box)^alpha`` takes the place of the IoU of the candidates.  The head
-    has to pass ``bboxes`` (N, 4) and ``scores`` (N, C), logits as mmdet's DDODHead does.
+    has to pass ``bboxes`` (N, 4) and logits (N, C): as ``logits`` (our heads), or as ``scores`` (mmdet's DDODHead).
 
     Args:
         topk (int): k, the candidate locations on each pyramid level. Defaults to 9.
@@ -118,19 +119,17 @@ class DDODAssigner(ATSSAssigner):
         **kwargs: of :class:`ATSSAssigner`.
     """
 
+    needs_predictions = True
+
     def __init__(self, topk: int = 9, *, alpha: float = 0.8, **kwargs) -> None:
         super().__init__(topk, **kwargs)
         self.alpha = alpha
 
     def quality(self, gts: GroundTruths, predictions: Optional[List[InstanceData]]) -> Quality:
         """Return DDOD's cost."""
-        if not predictions or any('scores' not in p or 'bboxes' not in p for p in predictions):
-            raise ValueError(
-                'DDODAssigner needs scores and bboxes in pred_instances, which this head does not pass; use '
-                'ATSSAssigner, or a head such as DDODHead'
-            )
-        boxes = torch.stack([p.bboxes for p in predictions]).to(gts.boxes.dtype)
-        scores = torch.stack([p.scores for p in predictions])
+        given = 'logits' if predictions and all('logits' in p for p in predictions) else 'scores'
+        boxes, scores = checked_predictions('DDODAssigner', predictions, gts, given)
+        boxes = boxes.to(gts.boxes.dtype)
         image, label = gts.image[:, None], gts.labels[:, None]
 
         def cost(index: Tensor) -> Tensor:

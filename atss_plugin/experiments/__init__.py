@@ -4,7 +4,7 @@ from .config_files import config_root, load_config
 from .job import Job, plan_jobs
 from .machine import divide_machine
 from .overlay import apply_overlay
-from .paper import METRICS, Row, Table, load_tables, select_tables
+from .paper import METRICS, Row, Table, load_beyond, load_tables, select_tables
 from .protocol import differences
 from .queue import run_jobs
 from .report import build_report
@@ -21,6 +21,7 @@ __all__ = [
     'config_root',
     'differences',
     'divide_machine',
+    'load_beyond',
     'load_config',
     'load_tables',
     'plan_jobs',

@@ -62,7 +62,7 @@ def _ledger_groups(lines: pd.DataFrame):
 
 
 def _describe(axes, table: Table, has_runs: bool) -> None:
-    axes.set_title(f'Table {table.number}. {table.title}', pad=26)
+    axes.set_title(table.heading, pad=26)
     axes.legend(loc='lower left', bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2, handletextpad=0.4)
     if not has_runs:
         axes.annotate('not trained on COCO', (1, 1.01), xycoords='axes fraction', ha='right', va='bottom', color=GREY)
@@ -112,9 +112,9 @@ def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
     with figure(1, 1 + len(panels), figsize=size, squeeze=False, sharey=True) as (fig, grid):
         axes = grid[0, 0]
         places = {row.id: -place for place, row in enumerate(table.rows)}
-        paper = [row.paper['AP'] for row in table.rows]
-        axes.plot(paper, list(places.values()), 'o', color=GREY, markerfacecolor='white', label='paper')
-        for value, place in zip(paper, places.values()):
+        paper = {places[row.id]: row.paper['AP'] for row in table.rows if 'AP' in row.paper}
+        axes.plot(list(paper.values()), list(paper), 'o', color=GREY, markerfacecolor='white', label='paper')
+        for place, value in paper.items():
             axes.annotate(f'{value:.1f}', (value, place), (0, 6), textcoords='offset points', ha='center', color=GREY)
         for name, color, runs in _groups(lines):
             if len(runs):

@@ -10,7 +10,7 @@ from atss_plugin.errors import UsageError
 
 from .config_files import config_root
 from .job import Launch, plan_jobs
-from .paper import METRICS, load_tables
+from .paper import METRICS, load_beyond, load_tables
 from .record import ENVIRONMENT, RECORD_FILE, config_hash, read_record
 from .run import Run, read_run
 
@@ -100,7 +100,7 @@ def expected_hash(data: str, experiment: str) -> str:
     Raises:
         UsageError: no row is this experiment, or there is no overlay for the data set.
     """
-    for table in load_tables():
+    for table in [*load_tables(), *load_beyond()]:
         for row in table.rows:
             if row.experiment == experiment:
                 only = type(table)(table.number, table.title, [row])

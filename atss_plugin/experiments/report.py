@@ -101,7 +101,7 @@ def _line(row: Row, run: Optional[Run]) -> dict:
     for metric in METRICS:
         line[f'paper {metric}'] = row.paper.get(metric)
         line[metric] = run.metrics.get(metric) if run else None
-    comparable = status == TRAINED and row.table != 8 and run.measured_at == run.length
+    comparable = status == TRAINED and row.table != 8 and 'AP' in row.paper and run.measured_at == run.length
     reached = line['AP'] if comparable else None
     line['difference'] = None if reached is None else reached - row.paper['AP']
     return line
@@ -213,7 +213,7 @@ def to_terminal(table: Table, report: pd.DataFrame) -> RichTable:
     """One table for the terminal."""
     words = present(report)
     rich_table = RichTable(
-        title=f'Table {table.number}. {table.title}',
+        title=table.heading,
         title_justify='left',
         caption=legend(report),
         caption_justify='left',
@@ -232,4 +232,4 @@ def to_markdown(table: Table, report: pd.DataFrame) -> str:
     """One table as markdown."""
     words = present(report)
     text = words.to_markdown(index=False, disable_numparse=True)
-    return f'### Table {table.number}. {table.title}\n\n{text}\n\n{legend(report)}\n'
+    return f'### {table.heading}\n\n{text}\n\n{legend(report)}\n'

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .checks import check_assigner, check_box_loss, check_train_cfg
-from .targets import assign_images, box_loss_rows, centerness_targets
+from .targets import assign_images, box_loss_rows, centerness_targets, needs_predictions, predict_all
 
 # The numbers of docs/recipe.md, "Anchors", "Head" and "Initial weights"
 ONE_SQUARE_ANCHOR = dict(
@@ -248,13 +248,27 @@ class OneStageHead(BaseDenseHead):
         """
         check_assigner(self)
         priors, num_level_priors = self.get_priors([m.shape[-2:] for m in cls_scores], cls_scores[0].device)
-        target = assign_images(self.assigner, priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore)
         outputs = self._flatten(cls_scores, bbox_preds, centernesses)
+        target = assign_images(
+            self.assigner,
+            priors,
+            num_level_priors,
+            batch_gt_instances,
+            batch_gt_instances_ignore,
+            self._predictions(outputs, priors),
+            self.prior_generator.strides,
+        )
         positive = (target.gt_inds > 0).flatten()
         num_pos = self._average(positive.sum().float())
         losses = dict(loss_cls=self._loss_cls(outputs.logits, target, positive, num_pos))
         losses.update(self._box_losses(outputs, priors, target, positive, num_pos.clamp(min=1)))
         return losses
+
+    def _predictions(self, outputs: Outputs, priors: Tensor) -> Optional[InstanceList]:
+        """Return what the model predicts, if the assigner looks at it; the losses are the same either way."""
+        if not needs_predictions(self.assigner):
+            return None
+        return predict_all(outputs.logits, outputs.deltas, priors, self.bbox_coder.decode)
 
     def _average(self, number: Tensor) -> Tensor:
         """Return the mean of a number over all processes, or the number where each divides by its own."""

@@ -96,9 +96,9 @@ class Pyramid:
         self.grids: Optional[Grids] = None
         known = [group.grid for group in groups if group.grid is not None]
         if len(known) == len(groups):
-            first = torch.tensor([0] + [grid.size for grid in known[:-1]]).cumsum(0).tolist()
+            starts = torch.tensor([0] + [grid.size for grid in known[:-1]]).cumsum(0).tolist()
             origin, step, shape, first = (
-                torch.tensor(c, dtype=torch.float64).to(device, exact) for c in (*zip(*known), first)
+                torch.tensor(c, dtype=torch.float64).to(device, exact) for c in (*zip(*known), starts)
             )
             self.grids = Grids(origin, step, shape, first, known)
         self.searches: Dict[int, Any] = {}
