@@ -34,9 +34,11 @@ else
 $(error STACK is $(STACK); it must be openmmlab or onedl)
 endif
 
-CONFIG := configs/atss_r18_fpn_shapes.py
-WORK_DIR := work_dirs/atss_r18_fpn_shapes
+CONFIG := configs/miniature.py
+WORK_DIR := work_dirs/miniature
 READY := $(VENV)/.atss_plugin-ready
+# Threads that wait do not spin: beside other work on the same cores, spinning takes the time that the others need.
+export OMP_WAIT_POLICY ?= PASSIVE
 HAS = $(VENV)/bin/python -c '$(1)' 2>/dev/null
 
 .PHONY: train test lint bench env

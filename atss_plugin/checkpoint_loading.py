@@ -60,8 +60,8 @@ def mmengine_globals() -> List[SafeGlobal]:
 def safe_loader(load: Callable) -> Callable:
     """Return a loader of mmengine's that allows, while it loads, what mmengine's checkpoints hold.
 
-    It raises a FileNotFoundError where there is no file, and an IncompleteCheckpointError, which says what to do, for one
-    that was not written to its end.
+    It raises a FileNotFoundError where there is no file, and an IncompleteCheckpointError, which says what to do, for
+    one that was not written to its end.
     """
 
     @wraps(load)

@@ -1,8 +1,8 @@
 """Child registries of mmdet's, scope ``atss_plugin``.
 
-Write ``type='atss_plugin.ATSSAssigner'`` in a config, always with the scope: the unscoped name means mmdet's class of the
-same name.  mmengine imports this module when it first meets the scope, and the subpackages named as ``locations`` when it
-first looks something up here, so no ``custom_imports`` is needed for that.
+Write ``type='atss_plugin.ATSSAssigner'`` in a config, always with the scope: the unscoped name means mmdet's class of
+the same name.  mmengine imports this module when it first meets the scope, and the subpackages named as ``locations``
+when it first looks something up here, so no ``custom_imports`` is needed for that.
 
 Importing it also lets mmengine load its own checkpoints under a torch that is strict about what a checkpoint may hold.
 """

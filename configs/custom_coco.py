@@ -1,7 +1,7 @@
 # Your own data in COCO's format: the folder below, its two annotation files, the folder of its images, and the classes
 # as "categories" in those files name them. Written for 640 x 480 photographs of blood cells; change what differs.
 # `DATA_ROOT=/my/data mim train mmdet configs/custom_coco.py`, or edit this.
-_base_ = './atss_r18_fpn_shapes.py'  # small and from scratch; with a GPU start from './atss_r50_fpn_1x.py'
+_base_ = './miniature.py'  # small and from scratch; with a GPU start from './atss_r50_fpn_1x.py'
 data_root = '{{$DATA_ROOT:data/cells}}'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
 

@@ -42,7 +42,7 @@ class Assignment:
         owner = torch.full((len(self.grid.priors),), -1)
         if self.candidates is not None:
             number = torch.arange(len(self.counts))[:, None].expand_as(self.candidates.index)
-            owner[self.candidates.index[self.candidates.mask]] = number[self.candidates.mask]
+            owner[self.candidates.index] = number
         return owner
 
     def to_dict(self) -> dict:

@@ -109,8 +109,8 @@ class ATSSAssigner(Assigner):
 class DDODAssigner(ATSSAssigner):
     """ATSS by a cost instead of the IoU, as DDOD does it (https://arxiv.org/abs/2107.02963).
 
-    ``sigmoid(score)^(1 - alpha) * IoU(predicted box)^alpha`` takes the place of the IoU of the candidates.  The head has
-    to pass ``bboxes`` (N, 4) and ``scores`` (N, C), logits as mmdet's DDODHead does.
+    ``sigmoid(score)^(1 - alpha) * IoU(predicted box)^alpha`` takes the place of the IoU of the candidates.  The head
+    has to pass ``bboxes`` (N, 4) and ``scores`` (N, C), logits as mmdet's DDODHead does.
 
     Args:
         topk (int): k, the candidate locations on each pyramid level. Defaults to 9.
@@ -126,12 +126,12 @@ class DDODAssigner(ATSSAssigner):
         """Return DDOD's cost."""
         if not predictions or any('scores' not in p or 'bboxes' not in p for p in predictions):
             raise ValueError(
-                'DDODAssigner needs scores and bboxes in pred_instances, which this head does not pass; use ATSSAssigner, '
-                'or a head such as DDODHead'
+                'DDODAssigner needs scores and bboxes in pred_instances, which this head does not pass; use '
+                'ATSSAssigner, or a head such as DDODHead'
             )
         boxes = torch.stack([p.bboxes for p in predictions]).to(gts.boxes.dtype)
         scores = torch.stack([p.scores for p in predictions])
-        image, label = gts.image[:, None], gts.labels[:-1, None]
+        image, label = gts.image[:, None], gts.labels[:, None]
 
         def cost(index: Tensor) -> Tensor:
             overlap = self.measure(gts.boxes[:, None], boxes[image, index])

@@ -45,7 +45,7 @@ class BatchAssignment:
 
     @property
     def max_overlaps(self) -> Tensor:
-        """(B, N) float, IoU with the assigned ground truth, 0 where not positive (IoUAssigner: the highest with any)."""
+        """(B, N) float, IoU with the assigned ground truth, 0 where not positive; IoUAssigner: the highest with any."""
         if self.overlaps is None:  # a definition that does not look at it
             self.overlaps = self.measure(self.boxes_at(slice(None)).view(*self.owner.shape, 4), self.priors)
         return self.overlaps
@@ -69,7 +69,8 @@ class Assigner(BaseAssigner):
     """Base of the assigners of this package; a subclass says in ``match`` what makes a prior positive.
 
     Args:
-        iou_calculator (dict): mmdet's config of an IoU calculator, or of another measure. Defaults to ``BboxOverlaps2D``.
+        iou_calculator (dict): mmdet's config of an IoU calculator, or of another measure. Defaults to
+            ``BboxOverlaps2D``.
         ignore_iof_thr (float): priors of which more than this share lies in an ignored region (intersection over
             prior area) are ignored. Negative: off, the default as in mmdet.
 
@@ -256,8 +257,8 @@ def checked_labels(batch: List[InstanceData]) -> List[Tensor]:
     for i, gts in enumerate(batch):
         if getattr(gts, 'labels', None) is None:
             raise ValueError(
-                f'the ground truths of image {i} in the batch have no labels: give an InstanceData with bboxes and labels '
-                '(zeros, where there is one class)'
+                f'the ground truths of image {i} in the batch have no labels: give an InstanceData with bboxes and '
+                'labels (zeros, where there is one class)'
             )
     return [gts.labels.long() for gts in batch]
 

@@ -15,14 +15,15 @@ from .base import IOU, Assigner
 
 @TASK_UTILS.register_module()
 class IoUAssigner(Assigner):
-    """RetinaNet's positives (paper, section 3.3; https://arxiv.org/abs/1708.02002): :func:`atss_plugin.matching.max_iou`.
+    """RetinaNet's positives (paper, section 3.3; https://arxiv.org/abs/1708.02002):
+    :func:`atss_plugin.matching.max_iou`.
 
     A prior is positive if its IoU with its best ground truth reaches ``pos_iou_thr``, negative if it is below
     ``neg_iou_thr``, and ignored between them.  A prior that has the highest IoU of some ground truth (ties included)
     is positive in any case, for the ground truth that is *its own* best.
 
-    The two thresholds may be given by position; what mmdet's MaxIoUAssigner has in the third place means something else,
-    so all other arguments are given by name.
+    The two thresholds may be given by position; what mmdet's MaxIoUAssigner has in the third place means something
+    else, so all other arguments are given by name.
 
     Args:
         pos_iou_thr (float): Defaults to 0.5.
@@ -51,8 +52,8 @@ class IoUAssigner(Assigner):
         interval = tuple(neg_iou_thr) if isinstance(neg_iou_thr, (tuple, list)) else (0.0, neg_iou_thr)
         if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= pos_iou_thr <= 1:
             raise ValueError(
-                'thresholds must satisfy 0 <= neg_iou_thr <= pos_iou_thr <= 1, neg_iou_thr one number or (low, high), not '
-                f'neg_iou_thr={neg_iou_thr}, pos_iou_thr={pos_iou_thr}'
+                'thresholds must satisfy 0 <= neg_iou_thr <= pos_iou_thr <= 1, neg_iou_thr one number or (low, high), '
+                f'not neg_iou_thr={neg_iou_thr}, pos_iou_thr={pos_iou_thr}'
             )
         self.pos_iou_thr = pos_iou_thr
         self.neg_iou_thr = interval

@@ -13,7 +13,8 @@ from .base import Assigner
 
 @TASK_UTILS.register_module()
 class SpatialScaleAssigner(Assigner):
-    """FCOS's positives (paper, section 3.3; https://arxiv.org/abs/1904.01355): :func:`atss_plugin.matching.spatial_scale`.
+    """FCOS's positives (paper, section 3.3; https://arxiv.org/abs/1904.01355):
+    :func:`atss_plugin.matching.spatial_scale`.
 
     An anchor is positive for a box if its point lies inside the box, by more than 0.01 pixels, and the largest of its
     distances to the box's four sides is within the range of its level, ends included (torchvision's and detectron2's

@@ -15,7 +15,8 @@ from .base import IOU, Assigner, check_at_least
 
 @TASK_UTILS.register_module()
 class TopKIoUAssigner(Assigner):
-    """Positives are the k anchors of highest IoU with an object, over all levels: :func:`atss_plugin.matching.topk_iou`.
+    """Positives are the k anchors of highest IoU with an object, over all levels:
+    :func:`atss_plugin.matching.topk_iou`.
 
     Among equal IoUs the nearer anchor is preferred, and its centre has to be inside the object.  No table of the paper
     uses it.

@@ -18,6 +18,8 @@ from typing import Dict, List, Mapping
 import torch
 from torch import Tensor
 
+from atss_plugin.errors import UsageError
+
 from .authors_model import AUTHORS_MODELS, AuthorsModel, Shapes
 
 Tensors = Dict[str, Tensor]
@@ -29,7 +31,7 @@ _MAX_LISTED = 8
 _OUTPUTS = dict(cls_logits='atss_cls', bbox_pred='atss_reg', centerness='atss_centerness')
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UsageError):
     """A checkpoint that cannot be converted; the message says why and names the tensors."""
 
 

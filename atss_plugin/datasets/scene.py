@@ -1,25 +1,29 @@
-"""Scenes of plain shapes, the same to the last bit on every machine.
+"""Scenes of plain shapes whose boxes are distributed as COCO's, the same to the last bit on every machine.
 
-H, W image height and width in pixels; G objects of a scene; h, w height and width of one of them.
+H, W image height and width in pixels; G objects placed so far; P places tried for an object; h, w height and width
+of an object.
 
 Everything is integer arithmetic on numbers from ``numpy.random.RandomState``, whose stream NumPy keeps
 unchanged for ever (NEP 19). No drawing library, no anti-aliasing, no function that rounds differently elsewhere.
 """
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from math import isqrt
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
+
+from .coco_boxes import ASPECT, INSIDE, NUMBER, PERCENT, SIZE
 
 CLASSES = ('ellipse', 'rectangle', 'triangle', 'cross')
 Colour = Tuple[int, int, int]  # blue, green, red, as OpenCV has them
 
-# Sides of the square that has an object's area, in an image whose shorter side is 480 pixels, as most of COCO's are:
-# small, medium and large to COCO's evaluation (areas up to 32^2, up to 96^2, above).
-REFERENCE_SIDE = 480
-SIDES = ((20, 32), (32, 96), (96, 300))
-SHARES = (25, 40, 35)  # percent of the objects drawn of each size
-
+# Most of COCO's images have a shorter side of 480 pixels, and 800 in the input of the paper's experiments: sizes in an
+# image are those that COCO has in its original pixels.
+SHORTER_SIDE, INPUT_SIDE = 480, 800
+MIN_SIDE = 4  # pixels of an object
+MAX_COVERED = 50  # percent of a box that the boxes in front of it may take together
+PLACES = 16  # tried for an object, to find one as crowded as it should be
 MIN_CONTRAST = 150  # to the background, sum of the differences of the three channels
 PATCH = 8  # pixels, the grain of the background
 
@@ -31,12 +35,6 @@ class Shape:
     label: int
     box: Tuple[int, int, int, int]
     colour: Colour
-
-    @property
-    def area(self) -> int:
-        """Of the box, in pixels."""
-        x1, y1, x2, y2 = self.box
-        return (x2 - x1) * (y2 - y1)
 
 
 @dataclass(frozen=True)
@@ -50,23 +48,30 @@ class Scene:
 
 
 def compose(seed: int, index: int, height: int, width: int) -> Scene:
-    """Choose the objects of scene ``index`` of the stream ``seed``, 3 to 11 less those that would hide another.
+    """Choose the objects of scene ``index`` of the stream ``seed``.
 
-    Their sizes follow the image's shorter side. They may overlap and contain each other, not stick out.
+    Number, sizes, aspect ratios and crowdedness are drawn from COCO's quantiles, sizes in pixels as they are in the
+    input of the paper's experiments whatever the image's size, which cuts what is larger. The smaller lies in front of
+    the larger; an object that would hide another is left out.
     """
     random = np.random.RandomState([seed, index, 0])
     background = _colour(random)
-    shapes: List[Shape] = []
-    for _ in range(random.randint(3, 12)):
-        shape = Shape(
-            label=random.randint(len(CLASSES)),
-            box=_place(random, height, width),
-            colour=_colour(random, apart_from=background),
-        )
-        if not any(_hidden(*sorted((shape, other), key=lambda s: s.area)) for other in shapes):
-            shapes.append(shape)
-    shapes.sort(key=lambda s: -s.area)
-    return Scene((height, width), background, tuple(shapes), (seed, index))
+    number = _draw(random, NUMBER)
+    sides = sorted((_draw_sides(random, number, height, width) for _ in range(number)), key=lambda s: -s[0] * s[1])
+    boxes = np.zeros((0, 4), dtype=np.int64)
+    covered = np.zeros(0, dtype=np.int64)
+    for h, w in sides:
+        target = _draw(random, _group(INSIDE, isqrt(h * w) * INPUT_SIDE // SHORTER_SIDE))
+        place = _place(random, (height - h + 1, width - w + 1), (h, w), boxes, covered, target)
+        if place is not None:
+            box, overlaps = place
+            covered = np.append(covered + overlaps, 0)
+            boxes = np.concatenate([boxes, box[None]])
+    shapes = tuple(
+        Shape(random.randint(len(CLASSES)), tuple(box), _colour(random, apart_from=background))
+        for box in boxes.tolist()
+    )
+    return Scene((height, width), background, shapes, (seed, index))
 
 
 def paint(scene: Scene) -> np.ndarray:
@@ -100,28 +105,66 @@ def silhouette(name: str, height: int, width: int) -> np.ndarray:
     return np.ones((height, width), dtype=bool)
 
 
-def _colour(random: np.random.RandomState, apart_from: Colour = None) -> Colour:
+def _colour(random: np.random.RandomState, apart_from: Optional[Colour] = None) -> Colour:
     while True:
         colour = tuple(random.randint(32, 224, 3).tolist())
         if apart_from is None or sum(abs(a - b) for a, b in zip(colour, apart_from)) >= MIN_CONTRAST:
             return colour
 
 
-def _place(random: np.random.RandomState, height: int, width: int) -> Tuple[int, int, int, int]:
-    """Return a box of one of the three sizes anywhere in the image; height / width from 0.44 to 2.25."""
-    size = int(np.searchsorted(np.cumsum(SHARES), random.randint(100), side='right'))
-    side = random.randint(*SIDES[size]) * min(height, width) // REFERENCE_SIDE
-    sixths = random.randint(4, 10)
-    w, h = side * sixths // 6, side * 6 // sixths
-    x1, y1 = random.randint(width - w + 1), random.randint(height - h + 1)
-    return x1, y1, x1 + w, y1 + h
+def _group(table: dict, value: int) -> Sequence[int]:
+    """Return the quantiles of the group with the highest lower end that is not above ``value``."""
+    return table[max(low for low in table if low <= value)]
 
 
-def _hidden(small: Shape, large: Shape) -> bool:
-    """Whether ``small``, painted later, covers more than 2/5 of the box of ``large``."""
-    w = min(small.box[2], large.box[2]) - max(small.box[0], large.box[0])
-    h = min(small.box[3], large.box[3]) - max(small.box[1], large.box[1])
-    return 5 * max(w, 0) * max(h, 0) > 2 * large.area
+def _draw(random: np.random.RandomState, quantiles: Sequence[int]) -> int:
+    """Return a number of the distribution with these quantiles, linear in between."""
+    share = random.randint(100 * 100)  # of a hundredth of a percent
+    step = next(i for i in range(1, len(PERCENT)) if share < 100 * PERCENT[i])
+    low, high = quantiles[step - 1], quantiles[step]
+    start, end = 100 * PERCENT[step - 1], 100 * PERCENT[step]
+    return low + (high - low) * (share - start) // (end - start)
+
+
+def _draw_sides(random: np.random.RandomState, number: int, height: int, width: int) -> Tuple[int, int]:
+    """Return height and width of an object of an image with so many, cut to the image."""
+    size = _draw(random, _group(SIZE, number))
+    aspect = _draw(random, _group(ASPECT, size))
+    area = size * size * SHORTER_SIDE**2 // INPUT_SIDE**2
+    h, w = isqrt(area * 100 // aspect), isqrt(area * aspect // 100)
+    return min(max(h, MIN_SIDE), height), min(max(w, MIN_SIDE), width)
+
+
+def _place(
+    random: np.random.RandomState,
+    room: Tuple[int, int],
+    sides: Tuple[int, int],
+    boxes: np.ndarray,
+    covered: np.ndarray,
+    target: int,
+) -> Optional[Tuple[np.ndarray, np.ndarray]]:
+    """Return the box (4,) of an object and its overlaps (G,) with those behind it; None if it would hide one.
+
+    Args:
+        random: the source of the P places that are tried.
+        room: the number of rows and columns where its corner may lie.
+        sides: h, w.
+        boxes: (G, 4) of the objects behind it.
+        covered: (G,) pixels of them that are covered already.
+        target: the percentage of it that should lie inside one of them.
+    """
+    corners = np.stack([random.randint(room[1], size=PLACES), random.randint(room[0], size=PLACES)], axis=1)
+    places = np.concatenate([corners, corners + sides[::-1]], axis=1)  # (P, 4)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    sides_of_overlap = np.minimum(places[:, None, 2:], boxes[:, 2:]) - np.maximum(places[:, None, :2], boxes[:, :2])
+    overlaps = sides_of_overlap.clip(min=0).prod(-1)  # (P, G)
+    inside = (100 * overlaps // (sides[0] * sides[1])).max(1, initial=0)
+    free = (100 * (covered + overlaps) <= MAX_COVERED * area).all(1)
+    if not free.any():
+        return None
+    distance = np.where(free, abs(inside - target), 1000)
+    best = distance.argmin()
+    return places[best], overlaps[best]
 
 
 def _paint_bars(image: np.ndarray, random: np.random.RandomState, count: int) -> None:

@@ -14,7 +14,7 @@ from .scene import CLASSES, compose, paint
 
 _URL = 'shapes://{height}x{width}/{seed}/{index:06d}.png'
 _URL_PATTERN = re.compile(r'shapes://(\d+)x(\d+)/(\d+)/(\d+)\.png')
-MIN_SIDE = 192  # pixels; the smallest object is then 4 pixels wide, which still shows what it is
+MIN_SIDE = 192  # pixels; below, the cut objects would no longer be distributed as COCO's
 
 
 @register_backend('shapes', prefixes='shapes', force=True)
@@ -49,8 +49,10 @@ def _picture(seed: int, index: int, height: int, width: int) -> bytes:
 
 @DATASETS.register_module()
 class ShapesDataset(BaseDetDataset):
-    """Embedded data set: ellipses, rectangles, triangles and crosses, small, medium and large, overlapping, in
-    clutter.
+    """Embedded data set: ellipses, rectangles, triangles and crosses in clutter, with boxes distributed as COCO's.
+
+    Number, size, aspect ratio and how much objects lie in one another follow ``coco_boxes.py``; sizes are those that
+    COCO's objects have in its original pixels, so COCO's evaluation sees as many small, medium and large ones.
 
     Nothing is read from or written to a disk. The picture and the boxes of an index depend on ``seed``,
     ``img_shape`` and the index alone: the first images of a larger set are those of a smaller one, and every process,
@@ -59,8 +61,8 @@ class ShapesDataset(BaseDetDataset):
     Args:
         num_images: how many scenes.
         seed: which stream of scenes; the sets of two seeds share no image.
-        img_shape: height and width in pixels. With the default COCO's evaluation sees small, medium and large
-            objects as it does on COCO; objects scale with the shorter side.
+        img_shape: height and width in pixels. The images are smaller than COCO's, their objects are not: what is
+            larger than the image is cut to it.
         kwargs: as for mmdet's ``BaseDetDataset``: ``pipeline``, ``test_mode``, ``metainfo``, ``indices`` ...
 
     Raises:
@@ -69,7 +71,7 @@ class ShapesDataset(BaseDetDataset):
 
     METAINFO = dict(classes=CLASSES, palette=[(220, 20, 60), (0, 130, 200), (60, 180, 75), (245, 130, 48)])
 
-    def __init__(self, num_images: int, seed: int = 0, img_shape: Tuple[int, int] = (480, 640), **kwargs) -> None:
+    def __init__(self, num_images: int, seed: int = 0, img_shape: Tuple[int, int] = (288, 384), **kwargs) -> None:
         if num_images < 1:
             raise ValueError(f'num_images must be at least 1, got {num_images}')
         if seed < 0:

@@ -1,5 +1,7 @@
 """Hooks of the training."""
 
 from .assignment_stats_hook import AssignmentStatsHook
+from .channels_last_hook import ChannelsLastHook
+from .paired_randomness_hook import PairedRandomnessHook
 
-__all__ = ['AssignmentStatsHook']
+__all__ = ['AssignmentStatsHook', 'ChannelsLastHook', 'PairedRandomnessHook']

@@ -5,6 +5,8 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import yaml
 
+from atss_plugin.errors import UsageError
+
 from .config_files import config_root
 
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
@@ -50,7 +52,7 @@ def load_tables(path: Optional[str] = None) -> List[Table]:
     """Read ``paper_tables.yml`` (that of the config root if no path is given).
 
     Raises:
-        ValueError: a row without a config, or one that is the same as a row that does not exist.
+        UsageError: a row without a config, or one that is the same as a row that does not exist.
     """
     path = path or config_root() / 'paper_tables.yml'
     with open(path, encoding='utf-8') as file:
@@ -62,13 +64,13 @@ def load_tables(path: Optional[str] = None) -> List[Table]:
     rows = {row.id: row for table in tables for row in table.rows}
     for row in rows.values():
         if row.experiment not in rows:
-            raise ValueError(f'{path}: {row.id} is the same as {row.same_as}, which is no row')
+            raise UsageError(f'{path}: {row.id} is the same as {row.same_as}, which is no row')
     return tables
 
 
 def _read_row(number: int, row: dict) -> Row:
     if 'config' not in row:
-        raise ValueError(f'row {row["id"]} of the paper tables names no config: add `config: ...` to it')
+        raise UsageError(f'row {row["id"]} of the paper tables names no config: add `config: ...` to it')
     return Row(
         id=row['id'],
         table=number,
@@ -87,13 +89,13 @@ def select_tables(tables: List[Table], wanted: Sequence[str]) -> List[Table]:
         wanted: numbers of tables, ids of rows, or ``all``; nothing means all.
 
     Raises:
-        ValueError: a word is neither a table nor a row.
+        UsageError: a word is neither a table nor a row.
     """
     ids = {row.id for table in tables for row in table.rows}
     known = {'all'} | ids | {str(table.number) for table in tables}
     unknown = [word for word in wanted if word not in known]
     if unknown:
-        raise ValueError(
+        raise UsageError(
             f'{", ".join(unknown)}: no such table or row; tables are 1 to {tables[-1].number}, rows have ids '
             f'such as {tables[0].rows[0].id} (`atss-plugin tables` lists them)'
         )

@@ -17,11 +17,12 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..registry import MODELS
+from .checks import check_assigner, check_box_loss, check_train_cfg
 from .targets import assign_images, box_loss_rows, centerness_targets
 
 # The numbers of docs/recipe.md, "Anchors", "Head" and "Initial weights"
 ONE_SQUARE_ANCHOR = dict(
-    type='AnchorGenerator',
+    type='mmdet.AnchorGenerator',
     ratios=[1.0],
     octave_base_scale=8,
     scales_per_octave=1,
@@ -80,6 +81,8 @@ class OneStageHead(BaseDenseHead):
 
     Raises:
         ValueError: a coder for a single anchor with an anchor generator of several, or levels of different A.
+        UsageError: ``loss_bbox`` does not fit ``reg_decoded_bbox``, ``train_cfg`` asks for what this head does not do,
+            or, when it is trained, there is no assigner.
     """
 
     def __init__(
@@ -98,8 +101,8 @@ class OneStageHead(BaseDenseHead):
         count_images: bool = False,
         average_over_processes: bool = True,
         loss_cls: ConfigType = FOCAL_LOSS,
-        loss_bbox: ConfigType = dict(type='GIoULoss', loss_weight=2.0),
-        loss_centerness: OptConfigType = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        loss_bbox: ConfigType = dict(type='mmdet.GIoULoss', loss_weight=2.0),
+        loss_centerness: OptConfigType = dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         train_cfg: OptConfigType = None,
         test_cfg: OptConfigType = None,
         init_cfg: OptMultiConfig = INITIAL_WEIGHTS,
@@ -124,8 +127,10 @@ class OneStageHead(BaseDenseHead):
         self.loss_centerness = None if loss_centerness is None else MMDET_MODELS.build(loss_centerness)
         self.train_cfg = train_cfg
         self.test_cfg = test_cfg
-        if train_cfg:  # absent where a model only predicts
-            self.assigner = MMDET_TASK_UTILS.build(train_cfg['assigner'])
+        check_box_loss(self.loss_bbox, reg_decoded_bbox)
+        check_train_cfg(train_cfg)
+        assigner = (train_cfg or {}).get('assigner')  # absent where a model only predicts
+        self.assigner = None if assigner is None else MMDET_TASK_UTILS.build(assigner)
         self._priors = OrderedDict()
         self._init_layers(with_scale)
 
@@ -241,6 +246,7 @@ class OneStageHead(BaseDenseHead):
         Returns:
             dict: ``loss_cls``, ``loss_bbox`` and, with centerness, ``loss_centerness``.
         """
+        check_assigner(self)
         priors, num_level_priors = self.get_priors([m.shape[-2:] for m in cls_scores], cls_scores[0].device)
         target = assign_images(self.assigner, priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore)
         outputs = self._flatten(cls_scores, bbox_preds, centernesses)
@@ -339,7 +345,7 @@ class OneStageHead(BaseDenseHead):
 def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
     """Return maps (B, A * channels, H, W) of all levels as one (B, N, channels), at least float32, in the order of the
     priors."""
-    flat = torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], dim=1)
+    flat = torch.cat([m.permute(0, 2, 3, 1).reshape(m.size(0), -1, channels) for m in maps], dim=1)
     return flat if flat.dtype == torch.float64 else flat.float()
 
 

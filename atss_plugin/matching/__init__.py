@@ -4,8 +4,8 @@
     gts = collect(boxes, labels, anchors)                # lists of (G, 4) and (G,), one per image
     assignment = atss(pyramid, gts, topk=9)              # gt_inds, labels: (B, N)
 
-``nearest`` and ``pyramid`` hold what makes it fast, ``assignment`` how several claims to one anchor are settled, and each
-definition has a file of its own.
+``nearest`` and ``pyramid`` hold what makes it fast, ``assignment`` how several claims to one anchor are settled, and
+each definition has a file of its own.
 """
 
 from .assignment import Assignment, nobody

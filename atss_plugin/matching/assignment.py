@@ -18,7 +18,8 @@ class Assignment(NamedTuple):
     Attributes:
         gt_inds (Tensor): (B, N) int64: 0 background, -1 ignored, i + 1 for ground truth i of the image.
         labels (Tensor): (B, N) int64, -1 where not positive.
-        owner (Tensor): (B, N) int64, the row of the positive's ground truth among those of the batch; G where not positive.
+        owner (Tensor): (B, N) int64, the row of the positive's ground truth among those of the batch; G where not
+            positive.
         max_overlaps (Tensor, optional): (B, N) float, IoU with the assigned ground truth, 0 where not positive
             (``max_iou``: the highest IoU with any); None where the definition does not look at it.
     """
@@ -31,7 +32,7 @@ class Assignment(NamedTuple):
 
 def finish(owner: Tensor, gts: GroundTruths, max_overlaps: Optional[Tensor] = None) -> Assignment:
     """Return the assignment in which slots (B * N,) have these owners: rows of ground truths, G for none."""
-    gt_inds, labels = gts.number[owner], gts.labels[owner]
+    gt_inds, labels = gts.numbers_labels.gather(1, owner.expand(2, -1))
     if gts.ignored is not None:
         gt_inds = torch.where(gts.ignored, -1, gt_inds)
     size = (len(gts.counts), gts.num_priors)
@@ -77,8 +78,8 @@ def counted(
 ) -> Tuple[Tensor, ...]:
     """Return the claims that count: the slots that they claim, and their values.
 
-    On an accelerator, where asking for their number makes the host wait, the others are kept, and sent to the slot after
-    the last.
+    On an accelerator, where asking for their number makes the host wait, the others are kept, and sent to the slot
+    after the last.
 
     Args:
         prior (Tensor): (g, ...) the priors that some ground truths claim.

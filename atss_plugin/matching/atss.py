@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .assignment import Assignment, to_highest
-from .boxes import Measure, areas, centers, inside, iou, to_float64, topk_smallest
+from .boxes import Measure, areas, centers, inside, iou, rows, to_float64, topk_smallest
 from .ground_truths import GroundTruths
 from .nearest import nearest
 from .pyramid import Pyramid
@@ -48,7 +48,7 @@ def find_candidates(
     # distance", on each pyramid level.
     index, level = nearest(pyramid, centers(gts.boxes), topk)
     # Line 7: the IoU between the candidates and g.
-    overlap = measure(gts.boxes[:, None], pyramid.priors[index]) if quality is None else quality(index)
+    overlap = measure(gts.boxes[:, None], rows(pyramid.priors, index)) if quality is None else quality(index)
     # Lines 8 and 9: its mean and standard deviation. A single candidate has no deviation: its threshold is its IoU.
     exact = to_float64(overlap)
     std, mean = torch.std_mean(exact, 1) if len(level) > 1 else (torch.zeros_like(exact[:, 0]), exact[:, 0])
@@ -76,9 +76,9 @@ def atss(
     candidates = find_candidates(pyramid, gts, topk, measure, quality)
     # Line 10: the threshold t = mean + standard deviation.
     threshold = candidates.threshold[:, None]
-    # Lines 11 to 15: "whose IoU are greater than or equal to the threshold" and "limit the positive samples' center to the
-    # ground-truth box".
-    centered = inside(gts.boxes[:, None], pyramid.centers[candidates.index])
+    # Lines 11 to 15: "whose IoU are greater than or equal to the threshold" and "limit the positive samples' center to
+    # the ground-truth box".
+    centered = inside(gts.boxes[:, None], rows(pyramid.centers, candidates.index))
     positive = (candidates.iou >= threshold) & centered
     if min_positives > 0:
         positive = top_up(positive, centered, candidates, gts, min_positives)

@@ -14,8 +14,9 @@ from torch import Tensor
 # authors' setting of all four definitions).
 INSIDE_MARGIN = 0.01
 
-# Elements of one dense (ground truths x priors) temporary.  A dense definition holds about six of them, of at most eight
-# bytes an element: some 25 MiB however many ground truths there are (one row of N priors is its only lower bound).
+# Elements of one dense (ground truths x priors) temporary.  A dense definition holds about six of them, of at most
+# eight bytes an element: some 25 MiB however many ground truths there are (one row of N priors is its only lower
+# bound).
 DENSE_BUDGET = 1 << 19
 
 # How alike boxes (..., 4) and priors (..., 4) are: (...), high where they are alike.
@@ -85,6 +86,11 @@ def inside(boxes: Tensor, points: Tensor) -> Tensor:
     return nearest.amin(-1) > INSIDE_MARGIN
 
 
+def rows(table: Tensor, index: Tensor) -> Tensor:
+    """Return the rows of a table (n, c) at some indices (...): (..., c)."""
+    return table.index_select(0, index.flatten()).view(*index.shape, table.size(1))
+
+
 def chunks(num_rows: int, row_size: int) -> Iterator[slice]:
     """Yield slices of so many rows that a temporary of ``row_size`` elements per row fits :data:`DENSE_BUDGET`."""
     step = max(1, DENSE_BUDGET // max(row_size, 1))
@@ -97,8 +103,8 @@ def topk_smallest(values: Tensor, tie_break: Tensor, k: int) -> Tensor:
 
     Args:
         values (Tensor): (..., n) float.
-        tie_break (Tensor): (..., n) numbers >= 0: of equal values those of smaller numbers are taken, which ``topk`` does
-            not promise.
+        tie_break (Tensor): (..., n) numbers >= 0: of equal values those of smaller numbers are taken, which ``topk``
+            does not promise.
         k (int): how many, at most n.
     """
     last = values.topk(k, largest=False).values[..., -1:]

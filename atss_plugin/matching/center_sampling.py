@@ -8,7 +8,7 @@ from typing import Sequence, Tuple
 import torch
 
 from .assignment import Assignment, counted, finish, new_owners, to_lowest
-from .boxes import INSIDE_MARGIN, centers, exact_dtype, from_host, sides, to_float64
+from .boxes import INSIDE_MARGIN, centers, exact_dtype, from_host, rows, sides, to_float64
 from .ground_truths import GroundTruths
 from .nearest import nearest
 from .pyramid import Pyramid
@@ -43,7 +43,7 @@ def center_sampling(
     prior, level = nearest(pyramid, centers(gts.boxes), topk)
     device = prior.device
     low, high = from_host([scale_ranges[i] for i in level], device, exact_dtype(device)).unbind(-1)  # (M,) each
-    distance = sides(gts.boxes[:, None], pyramid.points[prior])
+    distance = sides(gts.boxes[:, None], rows(pyramid.points, prior))
     farthest = distance.amax(-1)
     positive = (distance.amin(-1) > INSIDE_MARGIN) & (farthest >= low) & (farthest <= high)
     # "Of several boxes, the smallest"

@@ -16,25 +16,30 @@ class GroundTruths(NamedTuple):
 
     Attributes:
         boxes (Tensor): (G, 4) xyxy in pixels, float32 or float64.
-        labels (Tensor): (G + 1,) int64, the last is -1: the label of no ground truth.
-        number (Tensor): (G + 1,) their numbers within the image, from 1; the last is 0, no ground truth.
+        numbers_labels (Tensor): (2, G + 1) int64, their numbers within the image, from 1, and their labels; the last
+            column is 0 and -1, no ground truth.
         row (Tensor): (G + 1,) 0 to G; the last is no ground truth.
         image (Tensor): (G,) the image of each.
-        first_slot (Tensor): (G + 1,) image * N, where its image begins among the priors of all images; the last is B * N.
+        first_slot (Tensor): (G + 1,) image * N, where its image begins among the priors of all images; the last is B *
+            N.
         counts (list[int]): how many each of the B images has.
         num_priors (int): N.
         ignored (Tensor, optional): (B * N,) bool, priors that may not be positive and are not background either.
     """
 
     boxes: Tensor
-    labels: Tensor
-    number: Tensor
+    numbers_labels: Tensor
     row: Tensor
     image: Tensor
     first_slot: Tensor
     counts: List[int]
     num_priors: int
     ignored: Optional[Tensor] = None
+
+    @property
+    def labels(self) -> Tensor:
+        """(G,) int64."""
+        return self.numbers_labels[1, :-1]
 
     @property
     def num_slots(self) -> int:
@@ -45,8 +50,8 @@ class GroundTruths(NamedTuple):
 def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -> GroundTruths:
     """Join the ground truths of all images.
 
-    On an accelerator a box that is NaN or infinite becomes an empty one, which no prior can be positive for: asking for it
-    would make the host wait.
+    On an accelerator a box that is NaN or infinite becomes an empty one, which no prior can be positive for: asking
+    for it would make the host wait.
 
     Args:
         boxes (sequence): (G, 4) float tensors xyxy in pixels, one per image.
@@ -70,4 +75,5 @@ def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -
     if not on_host(priors):
         largest = torch.linalg.vector_norm(boxes, float('inf'), dim=1, keepdim=True)
         boxes = torch.where(largest < float('inf'), boxes, number[-1])
-    return GroundTruths(boxes, torch.cat([*labels, none]), number, row, image, first_slot, counts, len(priors))
+    numbers_labels = torch.cat([number, *labels, none]).view(2, size + 1)
+    return GroundTruths(boxes, numbers_labels, row, image, first_slot, counts, len(priors))

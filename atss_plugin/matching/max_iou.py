@@ -37,7 +37,9 @@ def max_iou(
         match_low_quality (bool): False drops the last rule.
         measure (callable): takes the place of IoU.
     """
-    best = priors.new_full((len(gts.counts), len(priors)), -1.0)  # of each image, the highest IoU of every prior
+    dtype = torch.promote_types(priors.dtype, gts.boxes.dtype)
+    # of each image, the highest IoU of every prior
+    best = priors.new_full((len(gts.counts), len(priors)), -1.0, dtype=dtype)
     owner = gts.image.new_full(best.shape, len(gts.boxes))  # with which ground truth, the lowest of equal ones
     rescued = torch.zeros_like(owner)  # has the highest IoU of some ground truth
     for part in chunks(len(gts.boxes), len(priors)):

@@ -1,13 +1,13 @@
 """The k locations nearest to a point on every level, without looking at all of them.
 
-The locations of a level form a grid of ``columns x rows``.  Rank the columns by their distance to the point, and the rows
-likewise: column rank ``a = 0, 1, 2, ...``, row rank ``b``, ties to the lower index.  A location of ranks ``(a, b)`` is at
-least as far from the point as every location ``(a', b')`` with ``a' <= a`` and ``b' <= b``, because distance grows with
-both coordinates.  There are ``(a + 1)(b + 1)`` of those, itself among them.  So it can be one of the k nearest only if
-``(a + 1)(b + 1) <= k``: a staircase of ``k + k/2 + k/3 + ...`` cells (23 for k = 9).  Nothing in this depends on where the
-point is, so it holds at borders and outside the image, nor on the steps, so they need not be square.  (If a location of
-the staircase is as far as one that is left out, the latter is dominated by k locations that are as near, and come first
-in both orders.)
+The locations of a level form a grid of ``columns x rows``.  Rank the columns by their distance to the point, and the
+rows likewise: column rank ``a = 0, 1, 2, ...``, row rank ``b``, ties to the lower index.  A location of ranks ``(a,
+b)`` is at least as far from the point as every location ``(a', b')`` with ``a' <= a`` and ``b' <= b``, because
+distance grows with both coordinates.  There are ``(a + 1)(b + 1)`` of those, itself among them.  So it can be one of
+the k nearest only if ``(a + 1)(b + 1) <= k``: a staircase of ``k + k/2 + k/3 + ...`` cells (23 for k = 9).  Nothing in
+this depends on where the point is, so it holds at borders and outside the image, nor on the steps, so they need not be
+square.  (If a location of the staircase is as far as one that is left out, the latter is dominated by k locations that
+are as near, and come first in both orders.)
 
 The ranks need no sorting either.  The m nearest of n equally spaced columns are m neighbours, and start at column
 ``ceil(u - m/2)``, clamped to ``[0, n - m]``, if the point is at column ``u`` (a tie falls to the left).  The column of
@@ -33,7 +33,7 @@ class Search(NamedTuple):
         number, minus_half (Tensor): (m + 1,) the numbers 0 to m of neighbours, and minus their halves.
         sum_from_0 (Tensor): (m + 1,) the sum of as many neighbours from 0 on.
         last_left (Tensor): (S, 2, m + 1) where so many neighbours start at most.
-        axis, cell (Tensor): (2, 1) 0 and 1, and (2, T) the ranks of the cells of the staircase.
+        cell (Tensor): (2, T) the ranks of the cells of the staircase, column and row.
         step (Tensor): (S, 2, T) the step of the grid, infinite for cells that it does not have.
         keep (Tensor, optional): (M,) which of S x k x A priors exist, where levels have fewer than k locations or
             different A; None if all do.
@@ -44,7 +44,6 @@ class Search(NamedTuple):
     minus_half: Tensor
     sum_from_0: Tensor
     last_left: Tensor
-    axis: Tensor
     cell: Tensor
     step: Tensor
     keep: Optional[Tensor]
@@ -60,8 +59,8 @@ def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, List[int]
         k (int): locations on each level; a level may have fewer.
 
     Returns:
-        tuple: prior indices (G, M), in no particular order, and the level of each of the M.  Of equal distances those of
-        lower index are taken.
+        tuple: prior indices (G, M), in no particular order, and the level of each of the M.  Of equal distances those
+        of lower index are taken.
     """
     k = k * pyramid.take
     if pyramid.grids is None:
@@ -76,8 +75,9 @@ def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, List[int]
     left = left.clamp(search.number[0], search.last_left)
     # the column of rank m - 1 is what the sum of the m nearest, m * left + m (m - 1) / 2, has more than that of m - 1
     index = torch.addcmul(search.sum_from_0, left, search.number).diff()  # (G, S, 2, m)
-    cells = index[..., search.axis, search.cell]  # (G, S, 2, T)
-    squared = torch.addcmul(offset, cells, search.step).square().sum(-2)
+    cells = index.gather(-1, search.cell.expand(*index.shape[:2], -1, -1))  # (G, S, 2, T)
+    x, y = torch.addcmul(offset, cells, search.step).unbind(-2)
+    squared = torch.addcmul(x * x, y, y)
     column, row = cells.unbind(-2)
     location = torch.addcmul(column, row, shape[:, :1])  # (G, S, T)
     chosen = topk_smallest(squared, location, min(k, location.size(-1)))
@@ -112,7 +112,6 @@ def _search(pyramid: Pyramid, k: int) -> Search:
     last_left = (shapes[..., None] - number).clamp(min=0)
     return Search(
         *(values.to(device, exact) for values in (number, -number / 2, number * (number - 1) / 2, last_left)),
-        torch.tensor([[0], [1]], device=device),
         cell.to(device),
         step.to(device, exact),
         None if len(kept) == start else from_host(kept, device),

@@ -1,12 +1,14 @@
 """The pyramid of priors: its levels, the locations of a level, the anchors of a location, and the grids they form.
 
-Heads hand priors over as one (N, 4) tensor: level after level, within a level row after row, at a location its A anchors.
-Half of mmdet's heads do not say where a level ends.  All of this is read from the priors, once for every prior tensor.
+Heads hand priors over as one (N, 4) tensor: level after level, within a level row after row, at a location its A
+anchors. Half of mmdet's heads do not say where a level ends.  All of this is read from the priors, once for every
+prior tensor.
 
-Legend: N priors, L levels, A anchors per location, S groups of locations, n locations of a group, D locations of all groups.
+Legend: N priors, L levels, A anchors per location, S groups of locations, n locations of a group, D locations of all
+groups.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ MAX_LEVELS = 16
 
 
 class Grid(NamedTuple):
-    """A regular grid of locations, row by row: (x, y) of the first and between neighbours in pixels, (columns, rows)."""
+    """A regular grid of locations: (x, y) of the first and between neighbours in pixels, and (columns, rows)."""
 
     origin: Tuple[float, float]
     step: Tuple[float, float]
@@ -57,8 +59,8 @@ class Pyramid:
         num_level_priors (list[int]): the priors of each level.
         groups (list[Locations]): the groups of locations, level by level.
         take (int): how many locations of a group stand for one (1, but A where a caller knows A and it was not found).
-        members (Tensor, optional): (D, A) the priors of all locations, -1 where a group has fewer than A; None if prior i
-            is location i.
+        members (Tensor, optional): (D, A) the priors of all locations, -1 where a group has fewer than A; None if
+            prior i is location i.
         grids (tuple[Tensor], optional): origin, step, shape (S, 2) and first location (S,), float64; None unless all
             groups are grids.
         searches (dict): what the search of the nearest locations keeps.
@@ -84,6 +86,10 @@ class Pyramid:
                 torch.tensor(c, dtype=torch.float64).to(device, exact) for c in (*columns, first.tolist())
             )
         self.searches: Dict[int, tuple] = {}
+
+    def to(self, device: Union[str, torch.device]) -> 'Pyramid':
+        """Return the same pyramid on another device."""
+        return Pyramid(self.priors.to(device), self.num_level_priors, self.groups, self.take)
 
     @property
     def num_locations(self) -> int:
@@ -131,8 +137,8 @@ def check_boxes(priors: Tensor) -> None:
         raise ValueError('priors contain NaN or infinite coordinates; check the anchor generator')
     if bool((priors[:, 2:] < priors[:, :2]).any()):
         raise ValueError(
-            'priors must be boxes xyxy with x1 <= x2 and y1 <= y2. Points with strides (MlvlPointGenerator: YOLOX, RTMDet) '
-            'are not boxes: use a head with an AnchorGenerator, such as atss_plugin.FCOSHead'
+            'priors must be boxes xyxy with x1 <= x2 and y1 <= y2. Points with strides (MlvlPointGenerator: YOLOX, '
+            'RTMDet) are not boxes: use a head with an AnchorGenerator, such as atss_plugin.FCOSHead'
         )
 
 
@@ -153,9 +159,9 @@ def check_sizes(num_level_priors: Sequence[int], num_priors: int) -> List[int]:
 def _group_level(level: int, priors: Tensor, span: slice) -> List[Locations]:
     """Return the groups of the priors in ``span``.
 
-    Where all points have equally many priors, A, that is one group.  Where mmdet's ``allowed_border`` has cut anchors off
-    one by one, points near the border have fewer; then every shape of anchor is a group of its own, so that the k nearest
-    of each are still k x A.  Priors that are neither (proposals) each count as a location.
+    Where all points have equally many priors, A, that is one group.  Where mmdet's ``allowed_border`` has cut anchors
+    off one by one, points near the border have fewer; then every shape of anchor is a group of its own, so that the k
+    nearest of each are still k x A.  Priors that are neither (proposals) each count as a location.
     """
     priors, index = priors[span], torch.arange(span.start, span.stop)
     points, steps = anchor_points(priors)
@@ -196,7 +202,8 @@ def anchor_points(priors: Tensor) -> Tuple[Tensor, Tensor]:
     """Return the points at which priors (n, 4) of one level sit: their centres without float noise.
 
     Corners such as ``32 - 16 * sqrt(2)`` are rounded, so the centres of the A anchors of a location differ in the last
-    bits.  They share a point, and equal distances are equal, where differences from the first centre are rounded to 2^-18
+    bits.  They share a point, and equal distances are equal, where differences from the first centre are rounded to
+    2^-18
     of the largest coordinate (1/128 pixel in an image of 1333): well above float32's noise (2^-23), below any distance
     between anchors.
 
@@ -245,8 +252,8 @@ def infer_num_level_priors(priors: Tensor) -> List[int]:
     """Find where the levels end in a flat tensor of priors (N, 4) on the host.
 
     A level is a grid of locations, row by row, with the same anchors at each.  It ends where the next location does not
-    continue its grid, or has anchors of another size.  Where anchors were cut off one by one (mmdet's ``allowed_border``
-    with A > 1) there is no such grid; then a level ends where the sizes of its anchors end.
+    continue its grid, or has anchors of another size.  Where anchors were cut off one by one (mmdet's
+    ``allowed_border`` with A > 1) there is no such grid; then a level ends where the sizes of its anchors end.
 
     Raises:
         ValueError: the priors are not a pyramid in that sense (shuffled priors, proposals).
@@ -258,8 +265,8 @@ def infer_num_level_priors(priors: Tensor) -> List[int]:
     if len(levels) > MAX_LEVELS:
         raise ValueError(
             f'cannot infer the pyramid levels of {len(priors)} priors: they are not a stack of row-by-row grids. Pass '
-            'num_level_priors=[...] to assign(); for proposals or refined boxes (R-CNN, second stages) use IoUAssigner or '
-            'TopKIoUAssigner, which need no levels'
+            'num_level_priors=[...] to assign(); for proposals or refined boxes (R-CNN, second stages) use IoUAssigner '
+            'or TopKIoUAssigner, which need no levels'
         )
     return levels
 

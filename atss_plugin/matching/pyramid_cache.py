@@ -11,9 +11,9 @@ from .pyramid import Pyramid, find_pyramid
 class PyramidCache:
     """The pyramids of the last prior tensors, so that finding their structure costs a comparison.
 
-    Heads make their priors anew for every batch.  A tensor that is the very one seen before (our head's) is recognised by
-    identity, at no cost; another one by equality, which on an accelerator waits for the comparison.  Priors that do not
-    form grids are not kept: they are rarely seen twice.
+    Heads make their priors anew for every batch.  A tensor that is the very one seen before (our head's) is recognised
+    by identity, at no cost; another one by equality, which on an accelerator waits for the comparison.  Priors that do
+    not form grids are not kept: they are rarely seen twice.
 
     Args:
         max_priors (int): how many priors are kept in all (some 100 bytes each); the longest unused go first.

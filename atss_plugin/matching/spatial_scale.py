@@ -1,7 +1,8 @@
-"""The spatial and scale constraint (SSC): FCOS's positives (https://arxiv.org/abs/1904.01355, section 3.3 of the paper).
+"""The spatial and scale constraint (SSC): FCOS's positives (https://arxiv.org/abs/1904.01355, section 3.3 of the
+paper).
 
-Legend: G ground truths, g of them in a chunk, S groups of locations, w columns or rows of a window, n locations of a group,
-A anchors per location.
+Legend: G ground truths, g of them in a chunk, S groups of locations, w columns or rows of a window, n locations of a
+group, A anchors per location.
 """
 
 from typing import NamedTuple, Sequence, Tuple
@@ -41,9 +42,9 @@ def spatial_scale(
 ) -> Assignment:
     """Apply the rule: min(l, t, r, b) > 0.01 and low <= max(l, t, r, b) <= high; of several boxes the smallest.
 
-    Here (l, t, r, b) are the distances in pixels from an anchor point to the sides of a box, and (low, high) is the range
-    of the point's level.  FCOS's published code has no margin; torchvision's and detectron2's versions leave the ends of
-    the ranges out.
+    Here (l, t, r, b) are the distances in pixels from an anchor point to the sides of a box, and (low, high) is the
+    range of the point's level.  FCOS's published code has no margin; torchvision's and detectron2's versions leave the
+    ends of the ranges out.
 
     Args:
         pyramid (Pyramid): the priors.
@@ -91,7 +92,7 @@ def smallest_of_region(pyramid: Pyramid, gts: GroundTruths, region: Region) -> A
 
 
 def _anchors_in(pyramid: Pyramid, region: Region):
-    """Yield chunks: which ground truths, prior indices (g, ...) of a neighbourhood of each, and which are in the region."""
+    """Yield chunks: which ground truths, priors (g, ...) in a neighbourhood of each, and which are in the region."""
     width = _window_width(pyramid, region.reach)
     cells = len(pyramid.groups) * width**2
     if 0 < cells <= pyramid.num_locations:
@@ -106,8 +107,8 @@ def _anchors_in(pyramid: Pyramid, region: Region):
 def admitted(points: Tensor, area: Tensor, box: Tensor, scale: Tensor, margin: float) -> Tuple[Tensor, Tensor]:
     """Judge one axis: is a coordinate well inside and near enough, and is it far enough to fill the scale?
 
-    The rule is met where x and y are admitted and either is far enough: min and max over four sides are min and max over
-    the two axes.
+    The rule is met where x and y are admitted and either is far enough: min and max over four sides are min and max
+    over the two axes.
 
     Args:
         points (Tensor): (...) x or y.

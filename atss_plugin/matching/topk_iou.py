@@ -14,8 +14,9 @@ from .ground_truths import GroundTruths
 def topk_iou(priors: Tensor, gts: GroundTruths, topk: int = 9, measure: Measure = iou) -> Assignment:
     """Take the k anchors of highest IoU with an object, over all levels, whose centre is inside it.
 
-    Among equal IoUs the nearer anchor is preferred: the order is by IoU - d / (1000 d_max), with d the distance between the
-    centres and d_max the largest such distance in the image.  An anchor claimed twice goes to the highest IoU.
+    Among equal IoUs the nearer anchor is preferred: the order is by IoU - d / (1000 d_max), with d the distance
+    between the centres and d_max the largest such distance in the image.  An anchor claimed twice goes to the highest
+    IoU.
 
     Args:
         priors (Tensor): (N, 4) xyxy in pixels.

@@ -127,7 +127,7 @@ def test_what_is_no_coco_json(tmp_path, content, message):
 
 
 def test_pixels_come_from_the_configs_own_data_set(tmp_path):
-    cfg = load_config('atss_r18_fpn_shapes.py')
+    cfg = load_config('miniature.py')
     dataset = build_dataset(cfg)
     truth = read_ground_truth(dataset, 3, input_geometry(cfg))
     image = read_image(cfg, dataset, truth)

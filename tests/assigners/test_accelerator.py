@@ -29,7 +29,7 @@ def everything(on_host: bool):
 
 
 def priors_of(data, layout):
-    """The layout's priors and levels; or what mmdet's allowed_border leaves; or in another order, which does not form grids."""
+    """The priors and levels of a layout: whole, or what mmdet's allowed_border leaves, or shuffled: no grids."""
     kind = data.draw(st.sampled_from(['whole', 'cropped', 'shuffled']))
     priors, levels = layout.priors, list(layout.num_level_priors)
     if kind == 'cropped':

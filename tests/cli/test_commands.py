@@ -94,7 +94,7 @@ def test_assign(annotations, tmp_path, capsys):
 
 
 def test_assign_on_the_embedded_data_set(tmp_path, capsys):
-    assert main(['assign', 'atss_r18_fpn_shapes.py', '--index', '2', '--out', str(tmp_path)]) == 0
+    assert main(['assign', 'miniature.py', '--index', '2', '--out', str(tmp_path)]) == 0
     assert len(list(tmp_path.glob('*_positives.png'))) == 1
 
 
@@ -109,13 +109,13 @@ def test_tables(tmp_path, capsys):
 
 
 def test_flops(capsys):
-    assert main(['flops', 'atss_r18_fpn_shapes.py', '--shape', '60', '64', '--json']) == 0
+    assert main(['flops', 'miniature.py', '--shape', '60', '64', '--json']) == 0
     content = json.loads(capsys.readouterr().out)
-    # by hand, of the head: 2 towers of 2 convs 64 -> 64 with bias and GroupNorm, 3 predictors, 5 scales
-    towers = 2 * 2 * (9 * 64 * 64 + 64 + 2 * 64)
+    # by hand, of the head: 2 towers of a conv 64 -> 64 with bias and GroupNorm, 3 predictors, 5 scales
+    towers = 2 * (9 * 64 * 64 + 64 + 2 * 64)
     assert content['bbox_head']['parameters'] == towers + (9 * 64 + 1) * (4 + 4 + 1) + 5
     # FLOPs of the convs on 8 x 8, 4 x 4, 2 x 2, 1 and 1 locations, of an input padded to 64 x 64
-    convs = (64 + 16 + 4 + 1 + 1) * 9 * 64 * (2 * 2 * 64 + 9)
+    convs = (64 + 16 + 4 + 1 + 1) * 9 * 64 * (2 * 64 + 9)
     assert content['bbox_head']['flops'] == pytest.approx(convs, rel=0.03)
     assert content['model']['parameters'] == sum(
         content[part]['parameters'] for part in ('backbone', 'neck', 'bbox_head')
@@ -154,13 +154,13 @@ def test_assign_names_what_is_missing(annotations, tmp_path, capsys):
 def test_a_row_smoke_trains_and_is_shown_as_that(tmp_path, capfd):
     overlay = tmp_path / 'tiny.py'
     overlay.write_text(
-        'exec(open({!r}).read())\n'
-        "train_dataloader['dataset']['num_images'] = 4\n"
-        "val_dataloader['dataset']['num_images'] = 2\n"
-        'train_cfg.update(max_epochs=1, val_interval=1)\n'
-        "default_hooks['logger'] = dict(interval=1)\n"
+        '_base_ = {!r}\n'
+        'train_dataloader = dict(dataset=dict(num_images=4))\n'
+        'val_dataloader = dict(dataset=dict(num_images=2))\n'
+        'train_cfg = dict(max_epochs=1, val_interval=1)\n'
+        'default_hooks = dict(logger=dict(interval=1))\n'
         "custom_hooks = [dict(type='atss_plugin.AssignmentStatsHook', interval=1)]\n".format(
-            str(config_root() / 'overlays/shapes.py')
+            str(config_root() / 'miniature.py')
         )
     )
     words = ['run', 't2.iou_point', '--overlay', str(overlay), '--work-dirs', str(tmp_path / 'w')]

@@ -141,7 +141,10 @@ def test_config_names_its_rows_and_their_ap(name):
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_our_names_are_scoped(name):
-    ours = {key for registry in (DATASETS, HOOKS, MODELS, TASK_UTILS) for key in registry.module_dict}
+    registries = (DATASETS, HOOKS, MODELS, TASK_UTILS)
+    for registry in registries:
+        registry.import_from_location()
+    ours = {key for registry in registries for key in registry.module_dict}
     assert {'ATSSAssigner', 'FocalLoss', 'CocoDataset'} <= ours
     assert not ours & set(types_in(load(name).to_dict())), "without the scope these are mmdet's"
 

@@ -33,7 +33,7 @@ def batch():
 
 @pytest.fixture
 def runner():
-    cfg = load_config('atss_r18_fpn_shapes.py')
+    cfg = load_config('miniature.py')
     model = MODELS.build(cfg.model)
     return SimpleNamespace(model=model, message_hub=MessageHub.get_instance(f'hook{id(model)}'), iter=0)
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 STEPS, INTERVAL = 12, 3  # of two images; a checkpoint every INTERVAL steps
 KILLED_AFTER = 8
 CONFIG = f"""
-_base_ = '{ROOT}/configs/atss_r18_fpn_shapes.py'
+_base_ = '{ROOT}/configs/miniature.py'
 custom_imports = dict(imports=['atss_plugin.registry', 'kill_hook'], allow_failed_imports=False)
 custom_hooks = [dict(type='KillHook')]
 train_dataloader = dict(batch_size=2, dataset=dict(num_images={2 * INTERVAL}, pipeline=[
@@ -138,7 +138,7 @@ def test_same_seed_same_losses(tmp_path):
     """Twenty steps with everything that is random: the initial weights, the order of the images, the flips."""
 
     def run(name, seed):
-        cfg = Config.fromfile(ROOT / 'configs' / 'atss_r18_fpn_shapes.py')
+        cfg = Config.fromfile(ROOT / 'configs' / 'miniature.py')
         cfg.merge_from_dict(
             dict(
                 work_dir=str(tmp_path / name),

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/atss_r18_fpn_shapes.py'
+CONFIG = 'configs/miniature.py'
 TINY = [
     '--cfg-options',
     'train_dataloader.dataset.num_images=4',
@@ -46,7 +46,7 @@ def training_log(work_dir):
 
 
 def test_train_uses_what_the_command_line_says(trained):
-    cfg = Config.fromfile(trained / 'atss_r18_fpn_shapes.py')
+    cfg = Config.fromfile(trained / 'miniature.py')
     assert cfg.model.train_cfg.assigner == dict(type='atss_plugin.ATSSAssigner', topk=11)
     steps = training_log(trained)
     assert len(steps) * cfg.train_dataloader.batch_size >= 4

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
@@ -33,6 +34,8 @@ OWN_POSITIVES = {
     name: dict(HEADS[name], average_over_processes=False) for name in ('box-plain_retinanet', 'box-atss', 'point-ssc')
 }
 PATIENCE = timedelta(seconds=120)
+# both processes see the same boxes, in other images: equally many positives
+ALIKE = (BATCHES['both'][0], BATCHES['both'][0])
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
@@ -77,7 +80,7 @@ def process(rank: int, folder: str) -> None:
     heads = {**HEADS, **{f'{name}-own': head for name, head in OWN_POSITIVES.items()}}
     for name, head in heads.items():
         model = DistributedDataParallel(Trained(head), find_unused_parameters=False)
-        for case, batches in BATCHES.items():
+        for case, batches in {**BATCHES, 'alike': ALIKE}.items():
             for _ in range(2):
                 results[name, case] = train_step(model, *batch(batches[rank], 2 * rank))
     # a longer batch on one process, as at the end of an epoch grouped by aspect ratio
@@ -145,6 +148,36 @@ def test_without_any_ground_truth_every_parameter_has_a_gradient(distributed, na
     alone = tuple({name: v / processes for name, v in values.items()} for values in (losses, gradients))
     assert losses['loss_bbox'] == 0 and losses['loss_cls'] > 0
     assert_alike(distributed, (name, 'nobody'), alone)
+
+
+def accumulated(name: str, batches: tuple) -> dict:
+    """Return the gradients with which mmengine's optimizer steps after several batches in turn."""
+    model, at_step = Trained(HEADS[name]), []
+
+    class Recorder(OptimWrapper):
+        def step(self, **kwargs):
+            at_step.append({key: p.grad.clone() for key, p in model.named_parameters()})
+
+    optimizer = Recorder(torch.optim.SGD(model.parameters(), lr=1.0), accumulative_counts=len(batches))
+    for rank, images in enumerate(batches):
+        optimizer.update_params(sum(model(*batch(images, 2 * rank)).values()))
+    (gradients,) = at_step
+    return gradients
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_micro_batches_have_the_gradients_of_as_many_processes(distributed, name):
+    """``run --accumulate``: where batches have equally many positives, it makes no difference at all."""
+    for rank in range(WORLD):
+        torch.testing.assert_close(accumulated(name, ALIKE), distributed[rank][name, 'alike'][1], rtol=1e-4, atol=1e-6)
+
+
+def test_what_micro_batches_declare_to_differ_does_differ(distributed):
+    """Each is divided by its own positives, where processes average theirs."""
+    key = 'head.atss_cls.weight'
+    case = 'process 1 without'
+    ours, theirs = accumulated('box-atss', BATCHES[case])[key], distributed[0]['box-atss', case][1][key]
+    assert (ours - theirs).abs().max() > 0.1 * theirs.abs().max()
 
 
 def test_batches_of_different_size(distributed):
