@@ -49,7 +49,7 @@ class RFLAAssigner(Assigner):
             check_at_least('topk', k, 1)
         if decay <= 0:
             raise ValueError(f'decay must be positive (the paper uses 0.9), not {decay}')
-        self.topk = tuple(topk)
+        self.topk = (topk[0], topk[1])
         self.decay = decay
         self.receptive_fields = [float(side) for side in receptive_fields]
         self.in_gt_box = in_gt_box

@@ -10,8 +10,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from atss_plugin.atomic import replacing
-
+from ..atomic import replacing
 from ..experiments.config_files import read_config
 from .authors_model import AuthorsModel, tensor_shapes
 from .conversion import BATCH_NORM_EPS, CheckpointError, Tensors, compare, convert_tensors, identify
