@@ -80,13 +80,7 @@ class ATSSAssigner(Assigner):
         self.anchors_per_location = anchors_per_location
         self.min_positives = min_positives
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Run Algorithm 1."""
         pyramid = self.pyramid(priors, num_level_priors, self.anchors_per_location)
         quality = self.quality(gts, predictions)

@@ -1,9 +1,6 @@
 """FCOS's spatial and scale constraint as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence, Tuple
-
-from mmengine.structures import InstanceData
-from torch import Tensor
+from typing import Sequence, Tuple
 
 from .. import matching
 from ..matching import SCALE_RANGES, Assignment, GroundTruths
@@ -35,12 +32,6 @@ class SpatialScaleAssigner(Assigner):
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
         self.scale_ranges = [(float(low), float(high)) for low, high in scale_ranges]
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Find the anchors that meet both constraints."""
         return matching.spatial_scale(self.pyramid(priors, num_level_priors), gts, self.scale_ranges)
