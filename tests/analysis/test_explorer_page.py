@@ -263,7 +263,7 @@ def test_the_command_and_images_without_an_object(browser, tmp_path, capsys):
 @pytest.mark.parametrize(
     'words, message',
     [
-        pytest.param(['--index', '1', '1000'], '--index 1000: the data set has the images 0 to 999', id='index'),
+        pytest.param(['--index', '1', '1500'], '--index 1500: the data set has the images 0 to 1499', id='index'),
         pytest.param(['--k', '0', '3'], 'k is at least 1', id='k'),
     ],
 )
