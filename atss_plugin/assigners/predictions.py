@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..matching import GroundTruths, Predictions
+from ..matching.boxes import on_host
 
 
 def stack_predictions(name: str, predictions: Optional[List[InstanceData]], gts: GroundTruths) -> Predictions:
@@ -23,9 +24,17 @@ def stack_predictions(name: str, predictions: Optional[List[InstanceData]], gts:
         gts (GroundTruths): the ground truths, for the number of priors and the precision of boxes.
 
     Raises:
-        ValueError: there are none, or they are not of these shapes.
+        ValueError: there are none, they are not of these shapes, or the scores are no probabilities; the latter is
+            not asked on an accelerator, where asking makes the host wait.
     """
     boxes, scores = checked_predictions(name, predictions, gts)
+    if on_host(scores) and scores.numel():
+        low, high = (float(end) for end in scores.aminmax())
+        if low < 0 or high > 1:
+            raise ValueError(
+                f'{name} needs scores between 0 and 1 in pred_instances, probabilities after the sigmoid, but there are '
+                f"scores from {low:.3g} to {high:.3g}: logits, as mmdet's DDODHead and RTMDetHead pass them?"
+            )
     scores = scores if scores.dtype == torch.float64 else scores.float()
     return Predictions(boxes.detach().to(gts.boxes.dtype), scores.detach())
 

@@ -7,11 +7,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmdet.models.task_modules import ATSSAssigner as MMDetATSSAssigner
 from mmengine.structures import InstanceData
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from atss_plugin.assigners import ATSSAssigner, PAAAssigner, RFLAAssigner, SimOTAAssigner, TaskAlignedAssigner
+from atss_plugin.assigners import (
+    ATSSAssigner,
+    DDODAssigner,
+    PAAAssigner,
+    RFLAAssigner,
+    SimOTAAssigner,
+    TaskAlignedAssigner,
+)
 from atss_plugin.matching import boxes
 from tests.assigners.test_accelerator import everything
 from tests.matching.test_pyramid import QUICK
@@ -62,6 +70,20 @@ def test_a_batch_is_its_images(name, data):
         alone = assigner.assign(given, layout.num_level_priors, gts)
         assert_close(batch.gt_inds[i], alone.gt_inds, rtol=0, atol=0)
         assert_close(batch.labels[i], alone.labels, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_ddod_is_mmdets(seed):
+    """mmdet's ATSSAssigner with ``alpha``, on boxes without equally distant anchors."""
+    layout, gts = make_layout(size=(192, 256)), instances(random_boxes(8, (192, 256), seed))
+    predicted = predict(layout, gts, seed)
+    given = InstanceData(priors=layout.priors, bboxes=predicted.bboxes, scores=predicted.logits)
+    found, expected = (
+        assigner.assign(given, layout.num_level_priors, gts)
+        for assigner in (DDODAssigner(alpha=0.8), MMDetATSSAssigner(topk=9, alpha=0.8))
+    )
+    assert (found.gt_inds > 0).any()
+    assert_close(found.gt_inds, expected.gt_inds, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('name', MAKERS)

@@ -41,5 +41,8 @@ def test_bad_input():
     layout, gts = make_layout(), [instances([[8.0, 8.0, 56.0, 56.0]])]
     with pytest.raises(ValueError, match='TaskAlignedAssigner needs scores and bboxes .* this head does not pass'):
         TaskAlignedAssigner().assign_batch(layout.priors, None, gts)
+    logits = [InstanceData(bboxes=layout.priors, scores=torch.full((len(layout.priors), 2), -3.0))]
+    with pytest.raises(ValueError, match='scores between 0 and 1 .* scores from -3 to -3: logits'):
+        TaskAlignedAssigner().assign_batch(layout.priors, None, gts, None, logits)
     with pytest.raises(ValueError, match='topk'):
         TaskAlignedAssigner(topk=0)
