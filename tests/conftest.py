@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session')
 def mmdet_package() -> str:
     """What mim calls mmdet: the name of the distribution that brings it."""
-    try:
-        metadata.version('mmdet')
-        return 'mmdet'
-    except metadata.PackageNotFoundError:
-        return 'onedl-mmdetection'
+    from atss_plugin.experiments.job import mim_package  # tests of the core need no mmdet
+
+    return mim_package()
 
 
 @pytest.fixture(scope='session')

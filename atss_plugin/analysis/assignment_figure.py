@@ -351,7 +351,7 @@ def _draw_ious(panel, assignment: Assignment, number: int, first: bool) -> None:
     candidates, levels = assignment.candidates, assignment.definition.levels
     level = candidates.level.numpy()
     iou = candidates.iou[number].numpy()
-    positive = (assignment.gt_inds[candidates.index[number]] == number + 1).numpy()
+    positive = (assignment.gt_inds[candidates.prior[number]] == number + 1).numpy()
     # candidates of a level side by side, by IoU
     place = level + _spread_within(level, iou)
     colors = np.array([_level_color(item) for item in level])

@@ -34,8 +34,8 @@ def verdicts(assignment: Assignment) -> Dict[Pair, str]:
     result = {(gt - 1, prior): POSITIVE for gt, prior in zip(gt_inds[priors].tolist(), priors.tolist())}
     if candidates is None:
         return result
-    gt = torch.arange(len(candidates.index)).repeat_interleave(candidates.index.size(1))
-    prior, iou = candidates.index.flatten(), candidates.iou.flatten()
+    gt = torch.arange(len(candidates.prior)).repeat_interleave(candidates.prior.size(1))
+    prior, iou = candidates.prior.flatten(), candidates.iou.flatten()
     centers, boxes = assignment.grid.centers()[prior], torch.from_numpy(assignment.truth.bboxes)[gt]
     inside = torch.cat([centers - boxes[:, :2], boxes[:, 2:] - centers], dim=1).amin(1) > INSIDE_MARGIN
     reasons = (
@@ -61,7 +61,7 @@ def overlaps_of(assignments: Sequence[Assignment], pairs: Sequence[Pair]) -> Lis
     values = bbox_overlaps(torch.from_numpy(truth.bboxes)[gt], grid.priors[prior], is_aligned=True).tolist()
     known = {}
     for candidates in (a.candidates for a in assignments if a.candidates is not None):
-        for number, row in enumerate(zip(candidates.index.tolist(), candidates.iou.tolist())):
+        for number, row in enumerate(zip(candidates.prior.tolist(), candidates.iou.tolist())):
             known.update({(number, prior): iou for prior, iou in zip(*row)})
     return [known.get(pair, value) for pair, value in zip(pairs, values)]
 

@@ -21,7 +21,7 @@ class Candidates(NamedTuple):
     """The candidates of every ground truth and their statistics (lines 3 to 10 of Algorithm 1).
 
     Attributes:
-        index (Tensor): (G, M) prior indices of the candidates of all levels.
+        prior (Tensor): (G, M) prior indices of the candidates of all levels.
         iou (Tensor): (G, M) IoU with the ground truth.
         level (Tensor): (M,) the pyramid level of each column.
         mean (Tensor): (G,) of the IoU.
@@ -29,7 +29,7 @@ class Candidates(NamedTuple):
         threshold (Tensor): (G,) mean + std.
     """
 
-    index: Tensor
+    prior: Tensor
     iou: Tensor
     level: Tensor
     mean: Tensor
@@ -80,13 +80,7 @@ class ATSSAssigner(Assigner):
         self.anchors_per_location = anchors_per_location
         self.min_positives = min_positives
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Run Algorithm 1."""
         pyramid = self.pyramid(priors, num_level_priors, self.anchors_per_location)
         quality = self.quality(gts, predictions)
@@ -103,7 +97,7 @@ class ATSSAssigner(Assigner):
         pyramid = self.pyramid(priors, num_level_priors, self.anchors_per_location)
         found = matching.find_candidates(pyramid, gts, self.topk, self.measure)
         level = torch.tensor(found.level, device=priors.device)
-        return Candidates(found.index, found.iou, level, found.mean, found.std, found.threshold)
+        return Candidates(found.prior, found.iou, level, found.mean, found.std, found.threshold)
 
 
 @TASK_UTILS.register_module()

@@ -1,9 +1,6 @@
 """Center sampling, in either of its forms, as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence, Tuple
-
-from mmengine.structures import InstanceData
-from torch import Tensor
+from typing import Optional, Sequence, Tuple
 
 from .. import matching
 from ..matching import SCALE_RANGES, Assignment, GroundTruths
@@ -49,13 +46,7 @@ class CenterSamplingAssigner(SpatialScaleAssigner):
         self.radius = radius
         self.strides = [float(s) for s in strides]
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Find the anchors near the centre that meet both constraints of SSC."""
         pyramid = self.pyramid(priors, num_level_priors)
         if self.radius is None:

@@ -1,9 +1,6 @@
 """Fixed IoU thresholds as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence, Tuple, Union
-
-from mmengine.structures import InstanceData
-from torch import Tensor
+from typing import Tuple, Union
 
 from .. import matching
 from ..matching import Assignment, GroundTruths
@@ -60,13 +57,7 @@ class IoUAssigner(Assigner):
         self.in_gt_box = in_gt_box
         self.match_low_quality = match_low_quality
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Compare every prior with every ground truth of each image."""
         if on_host(priors):  # elsewhere asking would make the host wait
             check_boxes(priors)

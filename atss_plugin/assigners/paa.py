@@ -1,10 +1,5 @@
 """PAA, probabilistic anchor assignment (https://arxiv.org/abs/2007.08103), as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence
-
-from mmengine.structures import InstanceData
-from torch import Tensor
-
 from .. import matching
 from ..matching import Assignment, GroundTruths
 from ..registry import TASK_UTILS
@@ -51,13 +46,7 @@ class PAAAssigner(Assigner):
         self.pos_iou_thr = pos_iou_thr
         self.box_weight = box_weight
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Fit a mixture to the losses of every object's candidates."""
         pyramid = self.pyramid(priors, num_level_priors)
         predicted = stack_predictions('PAAAssigner', predictions, gts)

@@ -1,9 +1,6 @@
 """RFLA (https://arxiv.org/abs/2208.08738) as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence, Tuple
-
-from mmengine.structures import InstanceData
-from torch import Tensor
+from typing import Sequence, Tuple
 
 from .. import matching
 from ..matching import Assignment, GroundTruths
@@ -49,18 +46,12 @@ class RFLAAssigner(Assigner):
             check_at_least('topk', k, 1)
         if decay <= 0:
             raise ValueError(f'decay must be positive (the paper uses 0.9), not {decay}')
-        self.topk = tuple(topk)
+        self.topk = (topk[0], topk[1])
         self.decay = decay
         self.receptive_fields = [float(side) for side in receptive_fields]
         self.in_gt_box = in_gt_box
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Rank the receptive fields of all locations for every object, twice."""
         pyramid = self.pyramid(priors, num_level_priors)
         return matching.rfla(pyramid, gts, self.topk, self.decay, self.receptive_fields, self.in_gt_box)

@@ -1,9 +1,6 @@
 """SimOTA (YOLOX, https://arxiv.org/abs/2107.08430) as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence
-
-from mmengine.structures import InstanceData
-from torch import Tensor
+from typing import Sequence
 
 from .. import matching
 from ..matching import Assignment, GroundTruths
@@ -58,13 +55,7 @@ class SimOTAAssigner(Assigner):
         self.cls_weight = cls_weight
         self.strides = [float(s) for s in strides]
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Give every object its cheapest predictions."""
         return matching.simota(
             self.pyramid(priors, num_level_priors),

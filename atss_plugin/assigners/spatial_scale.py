@@ -1,9 +1,6 @@
 """FCOS's spatial and scale constraint as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence, Tuple
-
-from mmengine.structures import InstanceData
-from torch import Tensor
+from typing import Sequence, Tuple
 
 from .. import matching
 from ..matching import SCALE_RANGES, Assignment, GroundTruths
@@ -31,16 +28,10 @@ class SpatialScaleAssigner(Assigner):
 
     def __init__(self, scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES, ignore_iof_thr: float = -1) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr)
-        self.scale_ranges = [tuple(float(v) for v in r) for r in scale_ranges]
-        if any(len(r) != 2 or not r[0] <= r[1] for r in self.scale_ranges):
+        if any(len(r) != 2 or not r[0] <= r[1] for r in scale_ranges):
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
+        self.scale_ranges = [(float(low), float(high)) for low, high in scale_ranges]
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Find the anchors that meet both constraints."""
         return matching.spatial_scale(self.pyramid(priors, num_level_priors), gts, self.scale_ranges)

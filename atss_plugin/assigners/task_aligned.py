@@ -1,10 +1,5 @@
 """TOOD's task alignment learning (https://arxiv.org/abs/2108.07755) as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence
-
-from mmengine.structures import InstanceData
-from torch import Tensor
-
 from .. import matching
 from ..matching import Assignment, GroundTruths
 from ..registry import TASK_UTILS
@@ -47,13 +42,7 @@ class TaskAlignedAssigner(Assigner):
         self.topk = topk
         self.exponents = alpha, beta
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Rank all predictions for every object."""
         pyramid = self.pyramid(priors, num_level_priors)
         predicted = stack_predictions('TaskAlignedAssigner', predictions, gts)

@@ -1,10 +1,5 @@
 """TOPK, the authors' fourth sample definition, as an assigner of mmdet."""
 
-from typing import List, Optional, Sequence
-
-from mmengine.structures import InstanceData
-from torch import Tensor
-
 from .. import matching
 from ..matching import Assignment, GroundTruths
 from ..matching.boxes import on_host
@@ -35,13 +30,7 @@ class TopKIoUAssigner(Assigner):
         check_at_least('topk', topk, 1)
         self.topk = topk
 
-    def match(
-        self,
-        priors: Tensor,
-        num_level_priors: Optional[Sequence[int]],
-        gts: GroundTruths,
-        predictions: Optional[List[InstanceData]] = None,
-    ) -> Assignment:
+    def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Rank all priors for every ground truth."""
         if on_host(priors):  # elsewhere asking would make the host wait
             check_boxes(priors)

@@ -1,7 +1,7 @@
 """Checkpoint files: reading the authors', writing ours."""
 
 from pathlib import Path
-from typing import Dict, Union
+from typing import Dict, Optional, Union
 
 import torch
 from mmdet.datasets import CocoDataset
@@ -10,10 +10,9 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from atss_plugin.atomic import replacing
-
+from ..atomic import replacing
 from ..experiments.config_files import read_config
-from .authors_model import AuthorsModel
+from .authors_model import AuthorsModel, tensor_shapes
 from .conversion import BATCH_NORM_EPS, CheckpointError, Tensors, compare, convert_tensors, identify
 
 PathLike = Union[str, Path]
@@ -66,12 +65,7 @@ def check_config(tensors: Tensors, config: PathLike) -> None:
         raise CheckpointError(f'{config} has no model')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
-    expected = {
-        name: tuple(tensor.shape)
-        for name, tensor in model.state_dict().items()
-        if not name.endswith('num_batches_tracked')
-    }
-    differences = compare({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
+    differences = compare({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensor_shapes(model))
     differences += [
         f'{name} has eps={module.eps} instead of {BATCH_NORM_EPS}'
         for name, module in model.named_modules()
@@ -81,7 +75,7 @@ def check_config(tensors: Tensors, config: PathLike) -> None:
         raise CheckpointError(f'the checkpoint does not fit {config}: ' + '; '.join(differences))
 
 
-def convert_checkpoint(source: PathLike, target: PathLike, config: PathLike = None) -> AuthorsModel:
+def convert_checkpoint(source: PathLike, target: PathLike, config: Optional[PathLike] = None) -> AuthorsModel:
     """Convert a checkpoint file of the authors to one of mmdet.
 
     The target is written whole or not at all.

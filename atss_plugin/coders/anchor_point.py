@@ -29,7 +29,7 @@ class AnchorPointCoder(BaseBBoxCoder):
     Attributes:
         initial_bias (float): where the output should start: half the anchor's side in strides, so that the first
             boxes are the anchors themselves: 4 for the anchor of 8S (docs/recipe.md, "Head").
-        single_anchor (bool): one anchor a location only: several would all start from the same point.
+        single_anchor (bool): one anchor per location only: several would all start from the same point.
 
     Raises:
         ValueError: ``anchor_scale`` <= 0.
@@ -82,6 +82,6 @@ class AnchorPointCoder(BaseBBoxCoder):
         return torch.minimum(boxes.clamp(min=0), limit)
 
     def _start(self, anchors: Tensor) -> Tuple[Tensor, Tensor]:
-        """Centres (..., 2) and strides (..., 1) of anchors."""
+        """Return centres (..., 2) and strides (..., 1) of anchors."""
         size = anchors[..., 2:] - anchors[..., :2]
         return (anchors[..., :2] + anchors[..., 2:]) / 2, size.prod(-1, keepdim=True).sqrt() / self.anchor_scale

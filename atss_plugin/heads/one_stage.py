@@ -1,6 +1,6 @@
 """The one detector head behind all rows of the paper's tables.
 
-Legend: B images, L levels, A anchors a location, C classes, N priors of an image, P priors that the box losses visit.
+Legend: B images, L levels, A anchors per location, C classes, N priors of an image, P priors that the box losses visit.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .checks import check_assigner, check_box_loss, check_train_cfg
-from .targets import assign_images, centerness_targets, needs_predictions, predict_all, rows_to_visit
+from .targets import assign_images, box_loss_rows, centerness_targets, needs_predictions, predict_all
 
 # The numbers of docs/recipe.md, "Anchors", "Head" and "Initial weights"
 ONE_SQUARE_ANCHOR = dict(
@@ -139,7 +139,7 @@ class OneStageHead(BaseDenseHead):
         anchors = set(self.prior_generator.num_base_priors)
         if len(anchors) != 1:
             raise ValueError(
-                f'anchor_generator gives {self.prior_generator.num_base_priors} anchors a location on its '
+                f'anchor_generator gives {self.prior_generator.num_base_priors} anchors per location on its '
                 'levels; this head shares its convolutions between them and needs the same on all'
             )
         anchors = anchors.pop()
@@ -232,7 +232,7 @@ class OneStageHead(BaseDenseHead):
         batch_img_metas: List[dict],
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict:
-        """Losses of a batch, all levels and images at once.
+        """Return the losses of a batch, all levels and images at once.
 
         Unlike in mmdet's heads, priors on the padding take part, as they do in the authors' training.
 
@@ -283,8 +283,8 @@ class OneStageHead(BaseDenseHead):
         return self.loss_cls(logits.flatten(0, 1), labels, not_ignored, avg_factor=divisor)
 
     def _box_losses(self, outputs: Outputs, priors: Tensor, target, positive: Tensor, num_pos: Tensor) -> dict:
-        """Box and centerness losses of the positives; zero, with gradients, where there are none."""
-        rows = rows_to_visit(positive)
+        """Return box and centerness losses of the positives; zero, with gradients, where there are none."""
+        rows = box_loss_rows(positive)
         priors = priors.repeat(len(target.gt_inds), 1)[rows]  # (P, 4)
         mask = positive[rows]
         deltas = outputs.deltas.flatten(0, 1)[rows]

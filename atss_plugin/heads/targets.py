@@ -78,8 +78,7 @@ def assign_images(
             priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore, predictions
         )
     given = mmdet_instances(assigner, priors, num_level_priors, predictions, strides)
-    takes_levels = 'num_level_priors' in signature(assigner.assign).parameters
-    levels = dict(num_level_priors=num_level_priors) if takes_levels else {}
+    levels = dict(num_level_priors=num_level_priors) if takes_levels(assigner) else {}
     ignores = batch_gt_instances_ignore or [None] * len(batch_gt_instances)
     results = [
         assigner.assign(pred, gt_instances=gt, gt_instances_ignore=ignore, **levels)
@@ -93,6 +92,11 @@ def assign_images(
         [torch.where(r.gt_inds > 0, r.gt_inds - 1 + start, len(boxes)) for r, start in zip(results, first)]
     )
     return BatchAssignment(gt_inds, labels, owner, boxes, priors)
+
+
+def takes_levels(assigner: BaseAssigner) -> bool:
+    """Return whether an assigner wants to be told the priors of each level, as mmdet's ATSSHead does."""
+    return 'num_level_priors' in signature(assigner.assign).parameters
 
 
 def mmdet_instances(
@@ -122,7 +126,7 @@ def mmdet_instances(
     return [InstanceData(priors=priors, bboxes=p.bboxes, scores=p[scores]) for p in predictions]
 
 
-def rows_to_visit(positive: Tensor) -> Union[Tensor, slice]:
+def box_loss_rows(positive: Tensor) -> Union[Tensor, slice]:
     """Return the rows of a flat batch that the box losses look at: the positives.
 
     On an accelerator counting them would make the host wait, and all rows are looked at, the others with weight 0.

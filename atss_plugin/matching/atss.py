@@ -22,13 +22,13 @@ class Candidates(NamedTuple):
     """The candidates of every ground truth and their statistics (lines 3 to 10 of Algorithm 1).
 
     Attributes:
-        index (Tensor): (G, M) prior indices of the candidates of all levels.
+        prior (Tensor): (G, M) prior indices of the candidates of all levels.
         iou (Tensor): (G, M) IoU with the ground truth, or what takes its place.
         level (list[int]): the pyramid level of each of the M.
         mean, std (Tensor): (G,) of the IoU, in float64; the deviation is that of a sample, n - 1.
     """
 
-    index: Tensor
+    prior: Tensor
     iou: Tensor
     level: List[int]
     mean: Tensor
@@ -78,12 +78,12 @@ def atss(
     threshold = candidates.threshold[:, None]
     # Lines 11 to 15: "whose IoU are greater than or equal to the threshold" and "limit the positive samples' center to
     # the ground-truth box".
-    centered = inside(gts.boxes[:, None], rows(pyramid.centers, candidates.index))
+    centered = inside(gts.boxes[:, None], rows(pyramid.centers, candidates.prior))
     positive = (candidates.iou >= threshold) & centered
     if min_positives > 0:
         positive = top_up(positive, centered, candidates, gts, min_positives)
     # "If an anchor box is assigned to multiple ground-truth boxes, the one with the highest IoU will be selected."
-    return to_highest(candidates.index, candidates.iou, positive, gts)
+    return to_highest(candidates.prior, candidates.iou, positive, gts)
 
 
 def top_up(positive: Tensor, centered: Tensor, candidates: Candidates, gts: GroundTruths, least: int) -> Tensor:
@@ -91,7 +91,7 @@ def top_up(positive: Tensor, centered: Tensor, candidates: Candidates, gts: Grou
 
     Those whose centre is inside come first, then by IoU; only candidates that overlap a ground truth of some area.
     """
-    index, overlap = candidates.index, to_float64(candidates.iou)
+    index, overlap = candidates.prior, to_float64(candidates.iou)
     eligible = (overlap > 0) & (areas(to_float64(gts.boxes)) > 0)[:, None]
     if gts.ignored is not None:
         eligible &= ~gts.ignored[gts.first_slot[:-1, None] + index]

@@ -71,9 +71,9 @@ def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -
     size = len(image)
     known = from_host([*image, *first_slot, *range(size + 1), *number, 0, -1], priors.device)
     image, first_slot, row, number, none = known.split([size, size + 1, size + 1, size + 1, 1])
-    boxes = torch.cat(list(boxes)).detach() if counts else priors.new_zeros((0, 4))
+    joined = torch.cat(list(boxes)).detach() if counts else priors.new_zeros((0, 4))
     if not on_host(priors):
-        largest = torch.linalg.vector_norm(boxes, float('inf'), dim=1, keepdim=True)
-        boxes = torch.where(largest < float('inf'), boxes, number[-1])
+        largest = torch.linalg.vector_norm(joined, float('inf'), dim=1, keepdim=True)
+        joined = torch.where(largest < float('inf'), joined, number[-1])
     numbers_labels = torch.cat([number, *labels, none]).view(2, size + 1)
-    return GroundTruths(boxes, numbers_labels, row, image, first_slot, counts, len(priors))
+    return GroundTruths(joined, numbers_labels, row, image, first_slot, counts, len(priors))

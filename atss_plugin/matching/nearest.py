@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .boxes import chunks, exact_dtype, from_host, topk_smallest
-from .pyramid import Pyramid
+from .pyramid import Grid, Pyramid
 
 
 class Search(NamedTuple):
@@ -66,9 +66,9 @@ def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, List[int]
     if pyramid.grids is None:
         return _nearest_of_all(pyramid, points, k)
     if k not in pyramid.searches:
-        pyramid.searches[k] = _search(pyramid, k)
-    search = pyramid.searches[k]
-    origin, step, shape, first = pyramid.grids
+        pyramid.searches[k] = _search(pyramid, pyramid.grids.known, k)
+    search: Search = pyramid.searches[k]
+    origin, step, shape, first, _ = pyramid.grids
     # from each point to the first location of a grid, and the left ends of its 0 to m nearest columns and rows
     offset = (origin - points[:, None])[..., None]  # (G, S, 2, 1)
     left = torch.addcdiv(search.minus_half, offset, step[..., None], value=-1).ceil()
@@ -93,8 +93,7 @@ def _priors_at(pyramid: Pyramid, location: Tensor, keep: Optional[Tensor]) -> Te
     return prior if keep is None else prior.index_select(1, keep)
 
 
-def _search(pyramid: Pyramid, k: int) -> Search:
-    grids = [group.grid for group in pyramid.groups]
+def _search(pyramid: Pyramid, grids: List[Grid], k: int) -> Search:
     shapes = torch.tensor([grid.shape for grid in grids])
     cell = staircase(k, *shapes.amax(0).tolist())
     number = torch.arange(min(k, int(shapes.max())) + 1, dtype=torch.float64)
@@ -110,13 +109,10 @@ def _search(pyramid: Pyramid, k: int) -> Search:
         start += width * most
     device, exact = pyramid.priors.device, exact_dtype(pyramid.priors.device)
     last_left = (shapes[..., None] - number).clamp(min=0)
-    return Search(
-        *(values.to(device, exact) for values in (number, -number / 2, number * (number - 1) / 2, last_left)),
-        cell.to(device),
-        step.to(device, exact),
-        None if len(kept) == start else from_host(kept, device),
-        level,
-    )
+    constants = (number, -number / 2, number * (number - 1) / 2, last_left)
+    number, minus_half, sum_from_0, last_left = (values.to(device, exact) for values in constants)
+    keep = None if len(kept) == start else from_host(kept, device)
+    return Search(number, minus_half, sum_from_0, last_left, cell.to(device), step.to(device, exact), keep, level)
 
 
 def staircase(k: int, columns: int, rows: int) -> Tensor:
@@ -131,11 +127,11 @@ def _nearest_of_all(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, L
     for group in pyramid.groups:
         num = len(group.points)
         number = torch.arange(num, dtype=group.points.dtype, device=points.device)
-        chosen = [
+        parts = [
             topk_smallest((group.points - points[part, None]).square().sum(-1), number, min(k, num))  # (g, n) to (g, k)
             for part in chunks(len(points), num)
         ]
-        chosen = torch.cat(chosen) if chosen else group.priors.new_zeros((0, min(k, num)))
+        chosen = torch.cat(parts) if parts else group.priors.new_zeros((0, min(k, num)))
         found.append(group.priors[chosen].flatten(1))
         level += [group.level] * found[-1].size(1)
     return torch.cat(found, 1), level

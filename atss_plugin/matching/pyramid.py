@@ -8,7 +8,7 @@ Legend: N priors, L levels, A anchors per location, S groups of locations, n loc
 groups.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,22 @@ class Grid(NamedTuple):
     def size(self) -> int:
         """The number of its locations."""
         return self.shape[0] * self.shape[1]
+
+
+class Grids(NamedTuple):
+    """The grids of all groups of locations.
+
+    Attributes:
+        origin, step, shape (Tensor): (S, 2) of each grid, float64.
+        first (Tensor): (S,) the number of its first location among those of all, float64.
+        known (list[Grid]): the grids themselves, known to the host.
+    """
+
+    origin: Tensor
+    step: Tensor
+    shape: Tensor
+    first: Tensor
+    known: List[Grid]
 
 
 class Locations(NamedTuple):
@@ -61,8 +77,7 @@ class Pyramid:
         take (int): how many locations of a group stand for one (1, but A where a caller knows A and it was not found).
         members (Tensor, optional): (D, A) the priors of all locations, -1 where a group has fewer than A; None if
             prior i is location i.
-        grids (tuple[Tensor], optional): origin, step, shape (S, 2) and first location (S,), float64; None unless all
-            groups are grids.
+        grids (Grids, optional): the grids of the groups; None unless all of them form one.
         searches (dict): what the search of the nearest locations keeps.
     """
 
@@ -76,16 +91,17 @@ class Pyramid:
             self.points[group.priors] = group.points[:, None]
         anchors = [group.priors.size(1) for group in groups]
         members = torch.cat([F.pad(g.priors, (0, max(anchors) - a), value=-1) for a, g in zip(anchors, groups)])
-        plain = members.size(1) == 1 and torch.equal(members[:, 0], torch.arange(len(priors)))
+        plain = members.size(1) == 1 and torch.equal(members[:, 0], torch.arange(len(priors), device=members.device))
         self.members = None if plain else members.to(device)
-        self.grids = None
-        if all(group.grid is not None for group in groups):
-            first = torch.tensor([0] + [group.grid.size for group in groups[:-1]]).cumsum(0)
-            columns = zip(*(group.grid for group in groups))
-            self.grids = tuple(
-                torch.tensor(c, dtype=torch.float64).to(device, exact) for c in (*columns, first.tolist())
+        self.grids: Optional[Grids] = None
+        known = [group.grid for group in groups if group.grid is not None]
+        if len(known) == len(groups):
+            starts = torch.tensor([0] + [grid.size for grid in known[:-1]]).cumsum(0).tolist()
+            origin, step, shape, first = (
+                torch.tensor(c, dtype=torch.float64).to(device, exact) for c in (*zip(*known), starts)
             )
-        self.searches: Dict[int, tuple] = {}
+            self.grids = Grids(origin, step, shape, first, known)
+        self.searches: Dict[int, Any] = {}
 
     def to(self, device: Union[str, torch.device]) -> 'Pyramid':
         """Return the same pyramid on another device."""

@@ -57,12 +57,12 @@ def _stage(pyramid: Pyramid, gts: GroundTruths, deviation: Tensor, k: int, in_gt
     """Return the assignment of the k locations of highest RFD."""
     points = pyramid.points
     number = torch.arange(len(points), dtype=points.dtype, device=points.device)
-    prior, likeness = [], []
+    priors_of, likenesses = [], []
     for part in chunks(len(gts.boxes), 2 * len(points)):
         rfd = receptive_field_distance(to_float64(gts.boxes[part, None]), points, deviation)
-        prior.append(topk_smallest(-rfd, number, min(k, len(points))))
-        likeness.append(rfd.gather(1, prior[-1]))
-    prior, likeness = torch.cat(prior), torch.cat(likeness)
+        priors_of.append(topk_smallest(-rfd, number, min(k, len(points))))
+        likenesses.append(rfd.gather(1, priors_of[-1]))
+    prior, likeness = torch.cat(priors_of), torch.cat(likenesses)
     # nothing is like a box of no area
     positive = likeness > 0
     if in_gt_box:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .assignment import Assignment, counted, finish, new_owners, to_lowest
 from .boxes import INSIDE_MARGIN, areas, chunks, exact_dtype, from_host, to_float64
 from .ground_truths import GroundTruths
-from .pyramid import Pyramid
+from .pyramid import Grid, Grids, Locations, Pyramid
 
 # FCOS's ranges of max(l, t, r, b) in pixels, one per level, ends included.
 SCALE_RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float('inf')))
@@ -93,11 +93,11 @@ def smallest_of_region(pyramid: Pyramid, gts: GroundTruths, region: Region) -> A
 
 def _anchors_in(pyramid: Pyramid, region: Region):
     """Yield chunks: which ground truths, priors (g, ...) in a neighbourhood of each, and which are in the region."""
-    width = _window_width(pyramid, region.reach)
+    width = 0 if pyramid.grids is None else _window_width(pyramid.grids.known, region.reach)
     cells = len(pyramid.groups) * width**2
-    if 0 < cells <= pyramid.num_locations:
+    if pyramid.grids is not None and cells <= pyramid.num_locations:
         for part in chunks(len(region.box), cells):
-            yield (part, *_in_windows(pyramid, region, part, width))
+            yield (part, *_in_windows(pyramid, pyramid.grids, region, part, width))
         return
     for i, group in enumerate(pyramid.groups):
         for part in chunks(len(region.box), len(group.points)):
@@ -124,31 +124,29 @@ def _axes(boxes: Tensor) -> Tensor:
     return boxes.unflatten(-1, (2, 2)).transpose(-1, -2)
 
 
-def _in_group(group, region: Region, part: slice, i: int) -> Tuple[Tensor, Tensor]:
+def _in_group(group: Locations, region: Region, part: slice, i: int) -> Tuple[Tensor, Tensor]:
     """Look at all locations of group ``i``: prior indices (1, n, A), and for which ground truths they are (g, n, 1)."""
     area = region.area[part, i if region.area.size(1) > 1 else 0]
-    ends = (_axes(boxes)[:, None] for boxes in (area, region.box[part]))  # (g, 1, 2, 2)
-    near, far = admitted(group.points, *ends, region.scale[i], region.margin)  # (g, n, 2)
+    area, box = _axes(area)[:, None], _axes(region.box[part])[:, None]  # (g, 1, 2, 2)
+    near, far = admitted(group.points, area, box, region.scale[i], region.margin)  # (g, n, 2)
     return group.priors[None], (near.all(-1) & far.any(-1))[..., None]
 
 
 # ---- windows of grids
 
 
-def _window_width(pyramid: Pyramid, reach: Sequence[float]) -> int:
-    """Return how many columns, or rows, of any grid can lie in an interval of its reach; 0 without grids."""
-    if pyramid.grids is None:
-        return 0
+def _window_width(grids: Sequence[Grid], reach: Sequence[float]) -> int:
+    """Return how many columns, or rows, of any grid can lie in an interval of its reach."""
     return max(
         num if high >= num * step else min(num, int(high / step) + 2)
-        for high, group in zip(reach, pyramid.groups)
-        for num, step in zip(group.grid.shape, group.grid.step)
+        for high, grid in zip(reach, grids)
+        for num, step in zip(grid.shape, grid.step)
     )
 
 
-def _in_windows(pyramid: Pyramid, region: Region, part: slice, width: int) -> Tuple[Tensor, Tensor]:
+def _in_windows(pyramid: Pyramid, grids: Grids, region: Region, part: slice, width: int) -> Tuple[Tensor, Tensor]:
     """Look at ``width`` columns and rows of every grid: prior indices and what is in the region, (g, S, w, w, A)."""
-    origin, step, shape, first = pyramid.grids
+    origin, step, shape, first, _ = grids
     box, scale = _axes(region.box[part])[:, None], region.scale[:, None]  # (g, 1, 2, 2), (S, 1, 2)
     area = _axes(region.area[part])  # (g, S, 2, 2)
     # l, r <= high confines x to [x2 - high, x1 + high]; together with the box that is at most ``high`` wide

@@ -29,13 +29,13 @@ def topk_iou(priors: Tensor, gts: GroundTruths, topk: int = 9, measure: Measure 
     for part in chunks(len(middle), len(points)):
         farthest.scatter_reduce_(0, gts.image[part], _distance(middle[part], points).amax(1), 'amax')
     number = torch.arange(len(points), dtype=points.dtype, device=points.device)
-    prior, overlap = [], []
+    priors_of, overlaps = [], []
     for part in chunks(len(middle), len(points)):
         candidates = measure(gts.boxes[part, None], priors)  # (g, N)
         distance = _distance(middle[part], points) / (1000 * farthest[gts.image[part], None])
-        prior.append(topk_smallest(distance - candidates, number, min(topk, len(points))))
-        overlap.append(candidates.gather(1, prior[-1]))
-    prior, overlap = torch.cat(prior), torch.cat(overlap)
+        priors_of.append(topk_smallest(distance - candidates, number, min(topk, len(points))))
+        overlaps.append(candidates.gather(1, priors_of[-1]))
+    prior, overlap = torch.cat(priors_of), torch.cat(overlaps)
     # without overlap there is nothing to be positive for (boxes of no area, boxes outside the image)
     positive = inside(gts.boxes[:, None], points[prior]) & (overlap > 0)
     return to_highest(prior, overlap, positive, gts)

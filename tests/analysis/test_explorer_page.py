@@ -61,8 +61,8 @@ def test_the_reasons_against_candidates_are_those_of_algorithm_1(generator):  # 
     candidates, gt_inds = assignment.candidates, assignment.gt_inds
     centers, expected = assignment.grid.centers(), {}
     for gt, box in enumerate(truth.bboxes.tolist()):
-        for column in range(candidates.index.size(1)):
-            prior = int(candidates.index[gt, column])
+        for column in range(candidates.prior.size(1)):
+            prior = int(candidates.prior[gt, column])
             x, y = centers[prior].tolist()
             if candidates.iou[gt, column] < candidates.threshold[gt]:
                 letter = 'b'
@@ -219,7 +219,7 @@ def test_a_click_shows_the_candidates_of_an_object(browser, generator, tmp_path)
     selected = browser.find_element('css selector', 'tr[aria-selected="true"]')
     assert selected.get_attribute('data-number') == str(number)
     candidates, mine = assignment.candidates, centers(definition, truth, number=number)
-    index = candidates.index[number]
+    index = candidates.prior[number]
     every = {tuple(round(v, 1) for v in center) for center in assignment.grid.centers()[index].tolist()}
     assert as_set(page.points(0, 'positives')) == mine
     assert as_set(page.points(0, 'candidates')) | mine == every
@@ -263,7 +263,7 @@ def test_the_command_and_images_without_an_object(browser, tmp_path, capsys):
 @pytest.mark.parametrize(
     'words, message',
     [
-        pytest.param(['--index', '1', '1000'], '--index 1000: the data set has the images 0 to 999', id='index'),
+        pytest.param(['--index', '1', '1500'], '--index 1500: the data set has the images 0 to 1499', id='index'),
         pytest.param(['--k', '0', '3'], 'k is at least 1', id='k'),
     ],
 )

@@ -216,7 +216,7 @@ def test_a_coco_json_takes_the_place_of_the_training_set(tmp_path):
 
     mmcv.imwrite(np.full((48, 64, 3), 90, np.uint8), str(tmp_path / 'a.png'))
     truth = TrainingImages(miniature(flip=1.0), file, str(tmp_path)).truth(0)
-    assert truth.bboxes.tolist() == [[120, 60, 270, 180]] and truth.ignored.tolist() == [[220, 0, 320, 100]]
+    assert truth.bboxes.tolist() == [[240, 120, 540, 360]] and truth.ignored.tolist() == [[440, 0, 640, 200]]
     assert truth.ori_shape == (48, 64)
 
 
@@ -232,7 +232,7 @@ def test_the_model_sees_the_image_as_its_pipeline_makes_it(checkpoint):  # noqa:
     assert model.training
     torch.testing.assert_close(predicted.bboxes, expected.bboxes)
     torch.testing.assert_close(predicted.scores, expected.scores)
-    assert len(predicted) == sum(n * m for n, m in [(32, 40), (16, 20), (8, 10), (4, 5), (2, 3)])
+    assert len(predicted) == sum(n * m for n, m in [(60, 80), (30, 40), (15, 20), (8, 10), (4, 5)])
     truth.labels[0] = 9
     with pytest.raises(ValueError, match='has boxes of class 9, the model has 4 classes'):
         Predictor(model, images)(truth)

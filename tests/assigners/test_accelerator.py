@@ -113,7 +113,7 @@ def test_candidates_take_what_assign_takes():
     none = torch.zeros((0, 4))
     for levels in (layout.num_level_priors, [len(layout.priors)]):
         order = torch.arange(len(layout.priors)) if len(levels) > 1 else torch.randperm(len(layout.priors))
-        assert ATSSAssigner().candidates(layout.priors[order], levels, none).index.shape[0] == 0
+        assert ATSSAssigner().candidates(layout.priors[order], levels, none).prior.shape[0] == 0
     half = ATSSAssigner().candidates(
         layout.priors.bfloat16(), layout.num_level_priors, torch.tensor([[8.0, 8.0, 64.0, 64.0]])
     )

@@ -260,8 +260,8 @@ def elsewhere(monkeypatch):
     """Where the code asks for the device of a tensor, to save work on the CPU, it is told another."""
     monkeypatch.setattr(
         one_stage,
-        'rows_to_visit',
-        lambda positive, visit=one_stage.rows_to_visit: visit(positive.as_subclass(Elsewhere)),
+        'box_loss_rows',
+        lambda positive, rows=one_stage.box_loss_rows: rows(positive.as_subclass(Elsewhere)),
     )
     for assigner in ASSIGNERS.values():
         monkeypatch.setattr(assigner, 'pyramids', PyramidCache())

@@ -55,7 +55,7 @@ def test_padding_is_bgr_whatever_the_model_takes():
 
 
 def test_the_shape_is_the_test_pipelines():
-    assert default_shape(small_config('atss_r50_fpn_1x.py')) == (240, 320)
+    assert default_shape(small_config('atss_r50_fpn_1x.py')) == (480, 640)
     cfg = small_config('atss_r50_fpn_1x.py')
     cfg.test_dataloader.dataset.pipeline[1] = dict(type='mmdet.Resize', scale_factor=0.5)
     with pytest.raises(ValueError, match='no Resize with a scale .* give --shape H W'):

@@ -330,7 +330,7 @@ class TestCropped:
                 for one_shape in range(layout.anchors[0]):
                     index = np.flatnonzero((level == one_level) & (shape == one_shape))
                     expected += index[np.argsort(squared[index], kind='stable')[:9]].tolist()
-            assert sorted(c.index[g].tolist()) == sorted(expected)
+            assert sorted(c.prior[g].tolist()) == sorted(expected)
 
     @QUICK
     @given(st.data())
