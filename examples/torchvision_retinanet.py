@@ -1,6 +1,7 @@
 """ATSS in torchvision's RetinaNet, without mmdetection: ``python -m examples.torchvision_retinanet``.
 
-torchvision's model matches anchors by a fixed IoU in ``compute_loss``; here ATSS does it.  Everything else is torchvision's.
+torchvision's model matches anchors by a fixed IoU in ``compute_loss``; here ATSS does it.  Everything else is
+torchvision's.
 """
 
 from typing import Dict, List
@@ -38,7 +39,7 @@ def match(targets: List[Dict[str, Tensor]], anchors: Tensor, topk: int = 9) -> L
 
 
 def build(num_classes: int, size: int) -> ATSSRetinaNet:
-    """Return a small model from random weights for images of ``size``; one square anchor per location, as in the paper."""
+    """Return a small model with random weights for images of ``size``; one square anchor per location."""
     backbone = resnet_fpn_backbone(
         backbone_name='resnet18',
         weights=None,

@@ -38,10 +38,10 @@ def problems(venv: Path) -> Iterator[str]:
     place = next(folder for folder in (venv, *venv.parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if free < DISK_GIB * GIB:
-        yield f'{free / GIB:.1f} GiB are free in {place}, and the environment needs {DISK_GIB}: name another place, VENV=...'
+        yield f'{free / GIB:.1f} GiB are free in {place}, but {DISK_GIB} are needed: name another place, VENV=...'
     memory = available_memory()
     if memory is not None and memory < MEMORY_GIB * GIB:
-        yield f'{memory / GIB:.1f} GiB of memory are available, and the compiler needs {MEMORY_GIB}: close other programs'
+        yield f'{memory / GIB:.1f} GiB of memory are available, the compiler needs {MEMORY_GIB}: close other programs'
 
 
 def compiler_problems() -> Iterator[str]:

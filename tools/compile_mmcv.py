@@ -2,9 +2,9 @@
 
     python tools/compile_mmcv.py WORDS OF PIP INSTALL
 
-pip says nothing for the minutes that mmcv's files take; here it is told to say everything, which goes to a file, and how
-many files are compiled becomes one line.  Without debugging symbols they take half the time.  CFLAGS and MAX_JOBS of
-yours are respected.  Standard library only.
+pip says nothing for the minutes that mmcv's files take; here it is told to say everything, which goes to a file, and
+how many files are compiled becomes one line.  Without debugging symbols they take half the time.  CFLAGS and MAX_JOBS
+of yours are respected.  Standard library only.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""Write ``configs/metafile.yml``, which mim reads, from ``configs/paper_tables.yml``: ``python tools/make_metafile.py``.
+"""Write ``configs/metafile.yml``, which mim reads, from ``configs/paper_tables.yml``: ``python
+tools/make_metafile.py``.
 
 A row that is the same experiment as another has no entry of its own.  ``Results`` of what was trained are kept.
 """
@@ -12,9 +13,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
 HEADER = """\
-# Every experiment of the paper's Tables 1-8, written by tools/make_metafile.py from paper_tables.yml. `Paper Results` are the
-# paper's numbers (arXiv:1912.02424v4), on val2017 for Tables 1-7 and on test-dev for Table 8; `Results` are for what was
-# trained here, and stand where that is so.
+# Every experiment of the paper's Tables 1-8, written by tools/make_metafile.py from paper_tables.yml. `Paper Results`
+# are the paper's numbers (arXiv:1912.02424v4), on val2017 for Tables 1-7 and on test-dev for Table 8; `Results` are
+# for what was trained here, and stand where that is so.
 Collections:
   - Name: ATSS
     Metadata:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from atss_plugin.assigners import ATSSAssigner, Candidates
 from atss_plugin.errors import UsageError
+from atss_plugin.heads.targets import takes_levels
 from atss_plugin.registry import TASK_UTILS
 
 from .ground_truth import GroundTruth
@@ -186,7 +187,7 @@ class SampleDefinition:
             grid.priors, torch.ones(len(grid.priors), dtype=torch.bool), truth.img_shape, self.allowed_border
         )
         arguments = dict(gt_instances=instances, gt_instances_ignore=ignored)
-        if 'num_level_priors' in inspect.signature(self.assigner.assign).parameters:
+        if takes_levels(self.assigner):
             arguments['num_level_priors'] = grid.level[kept].bincount(minlength=len(grid.num_level_priors)).tolist()
         strides = torch.tensor(self.prior_generator.strides)[grid.level]
         given = instances_for(self.assigner, grid.priors, strides, predictions)

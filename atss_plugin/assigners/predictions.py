@@ -32,8 +32,8 @@ def stack_predictions(name: str, predictions: Optional[List[InstanceData]], gts:
         low, high = (float(end) for end in scores.aminmax())
         if low < 0 or high > 1:
             raise ValueError(
-                f'{name} needs scores between 0 and 1 in pred_instances, probabilities after the sigmoid, but there '
-                f"are scores from {low:.3g} to {high:.3g}: logits, as mmdet's DDODHead and RTMDetHead pass them?"
+                f'{name} needs scores between 0 and 1 in pred_instances, after the sigmoid, but there are '
+                f"scores from {low:.3g} to {high:.3g}: logits, as mmdet's DDODHead and RTMDetHead pass them?"
             )
     scores = scores if scores.dtype == torch.float64 else scores.float()
     return Predictions(boxes.detach().to(gts.boxes.dtype), scores.detach())

@@ -1,7 +1,7 @@
 """The eight networks whose weights the authors of ATSS published: what tensors ``configs/official`` says they hold.
 
-The authors' checkpoints hold nothing but a dictionary of tensors, so the network a file belongs to has to be told from the
-names and shapes alone.
+The authors' checkpoints hold nothing but a dictionary of tensors, so the network a file belongs to has to be told from
+the names and shapes alone.
 """
 
 from contextlib import nullcontext

@@ -36,7 +36,7 @@ class CheckpointError(UsageError):
 
 
 def _tower(match) -> str:
-    """Return our name of a tensor of a tower: theirs is flat (conv, group norm, ReLU in turn), ours a list of triples."""
+    """Return our name of a tensor of a tower: theirs is flat (conv, group norm, ReLU), ours a list of triples."""
     tower = dict(cls='cls_convs', bbox='reg_convs')[match['tower']]
     index, part = divmod(int(match['index']), 3)
     return f'bbox_head.{tower}.{index}.{("conv", "gn")[part]}.{match["rest"]}'

@@ -1,4 +1,4 @@
-"""ATSS in torchvision's RetinaNet: torchvision's own targets come from the anchors of Algorithm 1, and the loss falls."""
+"""ATSS in torchvision's RetinaNet: its own targets come from the anchors of Algorithm 1, and the loss falls."""
 
 import pytest
 import torch
