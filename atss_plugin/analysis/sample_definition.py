@@ -20,7 +20,8 @@ from torch import Tensor
 
 from atss_plugin.assigners import ATSSAssigner, Candidates
 from atss_plugin.errors import UsageError
-from atss_plugin.heads.targets import takes_levels
+from atss_plugin.heads.targets import MMDET_PREDICTIONS, takes_levels
+from atss_plugin.heads.targets import needs_predictions as predictions_wanted
 from atss_plugin.registry import TASK_UTILS
 
 from .ground_truth import GroundTruth
@@ -32,9 +33,12 @@ NAMES = {
     'SSC': 'SpatialScaleAssigner',
     'CenterSampling': 'CenterSamplingAssigner',
     'TopKIoU': 'TopKIoUAssigner',
+    'DDOD': 'DDODAssigner',
+    'SimOTA': 'SimOTAAssigner',
+    'TAL': 'TaskAlignedAssigner',
+    'PAA': 'PAAAssigner',
+    'RFLA': 'RFLAAssigner',
 }
-# mmdet's assigners that decide by what a model predicts, and can be given it here.
-BY_PREDICTIONS = ('DynamicSoftLabelAssigner', 'SimOTAAssigner', 'TaskAlignedAssigner')
 # mmdet's assigners that need more than priors, boxes and the predictions of a dense head.
 UNDECIDABLE = (
     'ApproxMaxIoUAssigner',
@@ -153,8 +157,9 @@ class SampleDefinition:
         instances = [truth.instances() for truth in truths]
         ignored = [truth.ignored_instances() for truth in truths]
         ours = hasattr(self.assigner, 'assign_batch')
-        if ours and self.allowed_border < 0 and getattr(self.assigner, 'alpha', None) is None:
-            more = (predictions,) if self.needs_predictions else ()
+        if ours and self.allowed_border < 0:
+            given = [instances_for(self.assigner, grid.priors, grid.priors[:, :2], item) for item in predictions]
+            more = (given,) if self.needs_predictions else ()
             return self.assigner.assign_batch(grid.priors, grid.num_level_priors, instances, ignored, *more).gt_inds
         return torch.stack(
             [self._assign_image(grid, truth, *rest) for truth, *rest in zip(truths, instances, ignored, predictions)]
@@ -314,7 +319,7 @@ def _parse_options(text: str, options: str) -> dict:
 def needs_predictions(assigner: Any) -> bool:
     """Return whether an assigner decides by what a model predicts."""
     by_cost = getattr(assigner, 'alpha', None) is not None  # DDOD's cost in mmdet's ATSSAssigner
-    return getattr(assigner, 'needs_predictions', False) or by_cost or type(assigner).__name__ in BY_PREDICTIONS
+    return predictions_wanted(assigner) or by_cost
 
 
 def no_predictions(assigner: Any) -> str:
@@ -353,16 +358,14 @@ def instances_for(assigner: Any, priors: Tensor, strides: Tensor, predictions: O
     """
     if predictions is None:
         return InstanceData(priors=priors)
-    scores, name = predictions.scores, type(assigner).__name__
-    if name in ('SimOTAAssigner', 'DynamicSoftLabelAssigner'):  # YOLOX's and RTMDet's priors are points with strides
+    scores, logits = predictions.scores, predictions.scores.logit(eps=1e-6)
+    if hasattr(assigner, 'assign_batch'):
+        return InstanceData(priors=priors, bboxes=predictions.bboxes, scores=scores, logits=logits)
+    by_cost = ('boxes', 'logits')  # DDOD's head leaves the sigmoid to mmdet's ATSSAssigner
+    shape, kind = next((kinds for cls, kinds in MMDET_PREDICTIONS.items() if isinstance(assigner, cls)), by_cost)
+    if shape == 'points':
         priors = torch.cat([(priors[:, :2] + priors[:, 2:]) / 2, strides.to(priors.dtype)], dim=1)
-    if name in (
-        'DynamicSoftLabelAssigner',
-        'ATSSAssigner',
-        'DDODAssigner',
-    ):  # RTMDet's and DDOD's heads leave the sigmoid to them
-        scores = scores.logit(eps=1e-6)
-    return InstanceData(priors=priors, bboxes=predictions.bboxes, scores=scores)
+    return InstanceData(priors=priors, bboxes=predictions.bboxes, scores=logits if kind == 'logits' else scores)
 
 
 def describe(assigner: Any, cfg: dict) -> str:
