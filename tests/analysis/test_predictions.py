@@ -159,10 +159,17 @@ def test_our_definitions_by_predictions_are_given_them_with_the_batch(generator)
             return InstanceData(gt_inds=torch.ones(len(instances), len(priors), dtype=torch.long))
 
     definition, truths = SampleDefinition('', generator, Assigner()), [scene(0), scene(1)]
-    definition.predict = lambda truth: InstanceData(bboxes=definition.grid(truth.pad_shape).priors + truth.index)
+
+    def predict(truth):
+        boxes = definition.grid(truth.pad_shape).priors + truth.index
+        return InstanceData(bboxes=boxes, scores=torch.full((len(boxes), 2), 0.25))
+
+    definition.predict = predict
     assert definition.assign(truths).shape[0] == 2
     ((priors, predictions),) = asked
     assert [float((item.bboxes - priors).max()) for item in predictions] == [0, 1]
+    # DDOD's definition wants logits
+    assert all(torch.allclose(item.logits.sigmoid(), item.scores) for item in predictions)
     # alone in its image a ground truth meets the same predictions
     assert claim_counts(definition, truths[0]).equal(torch.full((len(priors),), len(truths[0].bboxes)))
 
