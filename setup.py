@@ -1,14 +1,18 @@
-"""``pip install .`` or ``pip install -e .``: never builds, upgrades or replaces torch, mmcv, mmengine or mmdet."""
+"""``pip install .`` or ``pip install -e .``: never builds, upgrades or replaces torch, mmcv, mmengine or mmdet.
 
+The metadata are in pyproject.toml; here is what it cannot say.
+"""
+
+import re
 import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 # mim looks for these of an installed package in <package>/.mim
-MIM_FILES = ('configs', 'tools', 'model-index.yml')
+MIM_FILES = ('configs', 'tools/publish_model.py', 'tools/test.py', 'tools/train.py', 'model-index.yml')
 
 
 class BuildWithMimFiles(build_py):
@@ -20,8 +24,8 @@ class BuildWithMimFiles(build_py):
             return
         target = Path(self.build_lib) / 'atss_plugin' / '.mim'
         shutil.rmtree(target, ignore_errors=True)  # what an earlier build left, renamed configs for example
-        target.mkdir(parents=True)
         for name in MIM_FILES:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns('__pycache__'))
             else:
@@ -29,41 +33,19 @@ class BuildWithMimFiles(build_py):
 
 
 def version() -> str:
-    namespace = {}
-    exec((ROOT / 'atss_plugin' / 'version.py').read_text(), namespace)
-    return namespace['__version__']
+    text = (ROOT / 'atss_plugin' / 'version.py').read_text()
+    return re.search(r"__version__ = '(.+)'", text)[1]
 
 
 def readme() -> str:
-    path = ROOT / 'README.md'
-    return path.read_text(encoding='utf-8') if path.is_file() else ''
+    """Return the README for a package index, where there are no files beside it: pictures by their names."""
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    return re.sub(r'!\[(.+?)\]\(([^:)]+)\)', r'*(Picture in the repository, `\2`: \1)*', text)
 
 
 setup(
-    name='atss_plugin',
     version=version(),
-    description='ATSS (CVPR 2020) for mmdetection 3.x, exactly as in the paper, all tables',
     long_description=readme(),
     long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    classifiers=[
-        'Intended Audience :: Science/Research',
-        'Programming Language :: Python :: 3',
-        'Topic :: Scientific/Engineering :: Image Recognition',
-    ],
-    packages=find_packages(include=['atss_plugin', 'atss_plugin.*']),
-    python_requires='>=3.8',
-    # torch, mmcv, mmengine and mmdet are missing on purpose: there are several distributions of each (CPU, CUDA, the
-    # onedl forks), mmcv has to match the torch that is there, and pip would pull another one over it.
-    # tabulate writes pandas' markdown
-    install_requires=['matplotlib', 'numpy', 'pandas', 'rich', 'tabulate'],
-    extras_require={
-        # mmdet 3.3 refuses mmcv 2.2; mmcv has to be built with its ops (README).
-        'openmmlab': ['mmcv>=2.0.0,<2.2.0', 'mmengine>=0.7.1', 'mmdet>=3.0.0'],
-        'onedl': ['onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'],
-        'test': ['hypothesis', 'pytest', 'scikit-learn'],
-    },
-    entry_points={'console_scripts': ['atss-plugin=atss_plugin.cli:main']},
     cmdclass={'build_py': BuildWithMimFiles},
-    zip_safe=False,
 )

@@ -10,6 +10,7 @@ from mmdet import __version__ as mmdet_version
 from rich.console import Console
 from rich.table import Table
 
+from . import operations, training_step
 from .cases import all_cases
 from .run import run
 
@@ -21,8 +22,17 @@ def main() -> None:
     parser.add_argument('--only', default='', help='run the cases whose name contains this')
     parser.add_argument('--seconds', type=float, default=4.0, help='most time for a case (default: 4)')
     parser.add_argument('--threads', type=int, default=2, help='threads of PyTorch (default: 2)')
+    parser.add_argument('--operations', action='store_true', help='count operations instead of measuring time')
+    parser.add_argument('--step', action='store_true', help='time the parts of a training step, and prediction')
     parser.add_argument('--json', help='also write the figures to this file')
     args = parser.parse_args()
+    if args.operations:
+        operations.report()
+        return
+    if args.step:
+        torch.set_num_threads(args.threads)
+        training_step.report()
+        return
     names = [make().name for make in all_cases(args.coco, args.crowd)]
     rows = []
     for index, name in enumerate(names):

@@ -70,6 +70,20 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=3, convert_to_iter_based=True),
 ]
 custom_hooks = [dict(type='atss_plugin.PairedRandomnessHook'), dict(type='atss_plugin.ChannelsLastHook')]
-default_hooks = dict(logger=dict(interval=50), checkpoint=dict(by_epoch=True, interval=1))
+default_hooks = dict(logger=dict(interval=50, log_metric_by_epoch=True), checkpoint=dict(by_epoch=True, interval=1))
 log_processor = dict(by_epoch=True)
 randomness = dict(seed=0)
+# `mim test ... --tta`: flipped as well. mmdet's default drops `instances`, CocoMetric's ground truth.
+tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.6), max_per_img=100))
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [test_pipeline[1]],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='LoadAnnotations', with_bbox=True)],
+            [dict(test_pipeline[-1], meta_keys=(*test_pipeline[-1]['meta_keys'], 'flip', 'flip_direction'))],
+        ],
+    ),
+]

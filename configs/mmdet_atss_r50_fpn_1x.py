@@ -2,7 +2,7 @@
 # mmdet's and not the paper's: anchors on the cells' corners (center_offset 0), tower convs without a bias,
 # torchvision's ResNet in RGB, no ReLU before P7, one lr for all parameters, a linear warm-up, 12 epochs.
 _base_ = 'mmdet::atss/atss_r50_fpn_1x_coco.py'
-custom_imports = dict(imports=['atss_plugin'], allow_failed_imports=False)
+custom_imports = dict(imports=['atss_plugin.registry'], allow_failed_imports=False)
 model = dict(
     bbox_head=dict(type='atss_plugin.RetinaNetHead', conv_bias=False, anchor_generator=dict(center_offset=0.0)),
     train_cfg=dict(assigner=dict(type='atss_plugin.ATSSAssigner')),

@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+MAIN_CONFIG = 'miniature.py'  # what `make train` trains
 # the tests' tensors are small: a second thread costs more than it brings
 torch.set_num_threads(1)
 
@@ -22,11 +22,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session')
 def mmdet_package() -> str:
     """What mim calls mmdet: the name of the distribution that brings it."""
-    try:
-        metadata.version('mmdet')
-        return 'mmdet'
-    except metadata.PackageNotFoundError:
-        return 'onedl-mmdetection'
+    from atss_plugin.experiments.job import mim_package  # tests of the core need no mmdet
+
+    return mim_package()
 
 
 @pytest.fixture(scope='session')
@@ -46,3 +44,25 @@ def run_python():
         return done
 
     return run
+
+
+@pytest.fixture(scope='session')
+def tiny_training(tmp_path_factory):
+    """The work directory of the main job after 30 iterations of two images: little is learned, much is detected."""
+    from mmengine.runner import Runner
+
+    from atss_plugin.experiments import load_config
+
+    work_dir = tmp_path_factory.mktemp('tiny_training')
+    changes = dict(
+        work_dir=str(work_dir),
+        log_level='ERROR',
+        experiment_name=work_dir.name,
+        visualizer=dict(name=work_dir.name),
+        train_dataloader=dict(batch_size=2, dataset=dict(num_images=60)),
+        train_cfg=dict(max_epochs=1, val_interval=1),
+        val_dataloader=dict(dataset=dict(num_images=2)),
+        default_hooks=dict(logger=dict(interval=10), visualization=dict(draw=False)),
+    )
+    Runner.from_cfg(load_config(MAIN_CONFIG, changes)).train()
+    return work_dir

@@ -41,8 +41,8 @@ class Assignment:
         """(N,) a ground truth that each prior is a candidate of, -1 where it is none's."""
         owner = torch.full((len(self.grid.priors),), -1)
         if self.candidates is not None:
-            number = torch.arange(len(self.counts))[:, None].expand_as(self.candidates.index)
-            owner[self.candidates.index[self.candidates.mask]] = number[self.candidates.mask]
+            number = torch.arange(len(self.counts))[:, None].expand_as(self.candidates.prior)
+            owner[self.candidates.prior] = number
         return owner
 
     def to_dict(self) -> dict:

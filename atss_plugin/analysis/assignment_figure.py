@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from atss_plugin.errors import UsageError
+
 from .assignment import Assignment
 from .style import ALARM, GREY, LIGHT, PALETTE, figure
 
@@ -251,10 +253,10 @@ def save_difference(first: Assignment, second: Assignment, image: np.ndarray, ti
         path: where to save it.
 
     Raises:
-        ValueError: the two have other priors.
+        UsageError: the two have other priors.
     """
     if first.grid.priors.shape != second.grid.priors.shape or not first.grid.priors.equal(second.grid.priors):
-        raise ValueError(f'{first.definition.label} and {second.definition.label} choose from other anchors')
+        raise UsageError(f'{first.definition.label} and {second.definition.label} choose from other anchors')
     one, two = first.gt_inds.numpy(), second.gt_inds.numpy()
     groups = [
         ('positive under both', GREY, (one > 0) & (one == two)),
@@ -347,10 +349,9 @@ def _draw_crop(panel, assignment: Assignment, image: np.ndarray, number: int) ->
 def _draw_ious(panel, assignment: Assignment, number: int, first: bool) -> None:
     """IoU of the candidates over the levels, positives filled."""
     candidates, levels = assignment.candidates, assignment.definition.levels
-    exist = candidates.mask[number].numpy()
-    level = candidates.level.numpy()[exist]
-    iou = candidates.iou[number].numpy()[exist]
-    positive = (assignment.gt_inds[candidates.index[number]] == number + 1).numpy()[exist]
+    level = candidates.level.numpy()
+    iou = candidates.iou[number].numpy()
+    positive = (assignment.gt_inds[candidates.prior[number]] == number + 1).numpy()
     # candidates of a level side by side, by IoU
     place = level + _spread_within(level, iou)
     colors = np.array([_level_color(item) for item in level])

@@ -4,21 +4,21 @@ Legend: G ground truths, I ignored regions of an image.
 """
 
 import contextlib
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
+from typing import Optional, Tuple
 
 import mmcv
 import numpy as np
 import torch
-from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.structures import InstanceData
 
+from ..datasets.coco import CocoDataset, check_image
+from ..errors import UsageError
 from .input_geometry import InputGeometry, pipeline_of
 
 
@@ -59,38 +59,31 @@ def build_dataset(cfg: Config, ann_file: Optional[str] = None, images: str = '')
     """Return the data set to look at, without its pipeline.
 
     Args:
-        cfg: its training data set is taken (wrappers such as RepeatDataset are opened).
+        cfg: its training data set is taken (wrappers such as RepeatDataset are opened). mmdet's ``CocoDataset`` is
+            read by ours, which says what is wrong with a file.
         ann_file: a COCO json with any classes to be taken instead.
         images: folder of that file's images.
 
     Raises:
         FileNotFoundError: there is no such annotation file.
-        ValueError: the file is not COCO's form, or the config's data set is several ones joined.
+        UsageError: the config has no training data set or joins several, or the file cannot be used.
     """
     with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints what it does
         if ann_file:
-            return CocoDataset(
-                ann_file=ann_file,
-                data_prefix=dict(img=images),
-                pipeline=[],
-                metainfo=dict(classes=_coco_classes(ann_file)),
-            )
-        dataset = cfg.train_dataloader.dataset
+            if not Path(ann_file).is_file():
+                raise FileNotFoundError(f'no annotation file {ann_file}')
+            prefix, all_classes = dict(img=images), dict(classes=())
+            return CocoDataset(ann_file=ann_file, data_prefix=prefix, pipeline=[], metainfo=all_classes)
+        dataset = cfg.get('train_dataloader', {}).get('dataset')
+        if dataset is None:
+            raise UsageError('the config has no train_dataloader: give the boxes to look at as a COCO json by --ann')
         while 'dataset' in dataset:
             dataset = dataset['dataset']
         if 'datasets' in dataset:
-            raise ValueError('the config joins several data sets: give the one to look at as a COCO json by --ann')
+            raise UsageError('the config joins several data sets: give the one to look at as a COCO json by --ann')
+        if dataset['type'] in ('CocoDataset', 'mmdet.CocoDataset'):
+            dataset = {**dataset, 'type': 'atss_plugin.CocoDataset'}
         return DATASETS.build({**dataset, 'pipeline': []})
-
-
-def _coco_classes(ann_file: str) -> tuple:
-    if not Path(ann_file).is_file():
-        raise FileNotFoundError(f'no annotation file {ann_file}')
-    with open(ann_file, encoding='utf-8') as file:
-        content = json.load(file)
-    if not isinstance(content, dict) or not {'images', 'annotations', 'categories'} <= set(content):
-        raise ValueError(f'{ann_file} is no COCO json: it lacks "images", "annotations" or "categories"')
-    return tuple(category['name'] for category in content['categories'])
 
 
 def read_ground_truth(dataset: BaseDataset, index: int, geometry: InputGeometry) -> GroundTruth:
@@ -115,25 +108,22 @@ def read_ground_truth(dataset: BaseDataset, index: int, geometry: InputGeometry)
     )
 
 
-def read_ground_truths(dataset: BaseDataset, geometry: InputGeometry) -> Iterator[GroundTruth]:
-    """Return the ground truths of all images."""
-    return (read_ground_truth(dataset, index, geometry) for index in range(len(dataset)))
-
-
 def find_image(dataset: BaseDataset, name: str) -> int:
     """Return the index of the image of that file name.
 
     Raises:
-        ValueError: the data set has no such image.
+        UsageError: the data set has no such image.
     """
     wanted = Path(name).name
     for index in range(len(dataset)):
         if Path(dataset.get_data_info(index)['img_path']).name == wanted:
             return index
-    raise ValueError(f'the annotations have no image {wanted!r}; --index takes 0 to {len(dataset) - 1}')
+    raise UsageError(f'the annotations have no image {wanted!r}; --index takes 0 to {len(dataset) - 1}')
 
 
-def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None) -> np.ndarray:
+def read_image(
+    cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Optional[str] = None, may_miss: bool = True
+) -> np.ndarray:
     """Return the pixels of an image in the size of the network's input, (h, w, 3) uint8 RGB.
 
     Args:
@@ -141,9 +131,11 @@ def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Opti
         dataset: the data set.
         truth: the image.
         file: a file to read instead.
+        may_miss: return a white image where the file does not exist, since boxes alone tell where positives are.
 
-    Returns:
-        The image; a white one where the file does not exist, since boxes alone tell where positives are.
+    Raises:
+        FileNotFoundError: the file does not exist, and may not be missing.
+        UsageError: the file is not an image.
     """
     height, width = truth.img_shape
     info = dict(dataset.get_data_info(truth.index))
@@ -155,5 +147,10 @@ def read_image(cfg: Config, dataset: BaseDataset, truth: GroundTruth, file: Opti
             if 'img' in info:
                 break
     except FileNotFoundError:
+        if not may_miss:
+            raise
         return np.full((height, width, 3), 255, dtype=np.uint8)
+    except Exception:
+        check_image(info['img_path'])
+        raise
     return mmcv.bgr2rgb(mmcv.imresize(info['img'].astype(np.uint8), (width, height)))

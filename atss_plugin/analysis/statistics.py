@@ -1,9 +1,9 @@
-"""What an assigner does over a whole data set: one line a ground truth, and summaries of those lines.
+"""What an assigner does over a whole data set: one line per ground truth, and summaries of those lines.
 
 Legend: B images of a batch, G ground truths of all of them, N priors, L levels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Callable, Dict, Iterator, List, Sequence
 
@@ -41,7 +41,7 @@ class AssignmentStatistics:
     Attributes:
         label: name of the sample definition.
         levels: names of the levels.
-        frame: one line a ground truth; the columns of :func:`describe_boxes`, ``positives``, one column a
+        frame: one line per ground truth; the columns of :func:`describe_boxes`, ``positives``, one column a
             level, and for ATSS ``threshold``.
         num_images: how many images were looked at.
         claimed: anchors that at least one ground truth would take if it were alone, in the images that were
@@ -57,25 +57,26 @@ class AssignmentStatistics:
     ambiguous: int = 0
 
     def by(self, grouping: str) -> pd.DataFrame:
-        """Return a line a bin of ``size``, ``coco size``, ``aspect`` or ``crowdedness``.
+        """Return a line per bin of ``size``, ``coco size``, ``aspect`` or ``crowdedness``.
 
         Returns:
-            Columns ``ground truths``, ``mean``, ``std``, ``p10``, ``median``, ``p90`` (of the positives a
+            Columns ``ground truths``, ``mean``, ``std``, ``p10``, ``median``, ``p90`` (of the positives per
             ground truth) and ``unmatched`` (share without any).
         """
         _, column, edges = BINS[grouping]
         # as intervals that hold their lower edge
         bins = pd.cut(self.frame[column], edges, right=False, labels=BIN_NAMES[grouping])
-        groups = self.frame.groupby(bins, observed=False)['positives']
+        groups = self.frame.assign(unmatched=self.frame['positives'] == 0).groupby(bins, observed=False)
+        positives = groups['positives']
         return pd.DataFrame(
             {
-                'ground truths': groups.size(),
-                'mean': groups.mean(),
-                'std': groups.std(),
-                'p10': groups.quantile(0.1),
-                'median': groups.median(),
-                'p90': groups.quantile(0.9),
-                'unmatched': groups.apply(lambda positives: (positives == 0).mean() if len(positives) else np.nan),
+                'ground truths': positives.size(),
+                'mean': positives.mean(),
+                'std': positives.std(),
+                'p10': positives.quantile(0.1),
+                'median': positives.median(),
+                'p90': positives.quantile(0.9),
+                'unmatched': groups['unmatched'].mean(),
             }
         )
 
@@ -133,7 +134,7 @@ def collect_statistics(
     ambiguity_images: int = 200,
     progress: Progress = lambda images: None,
 ) -> AssignmentStatistics:
-    """Assign every image of a data set and counts.
+    """Assign every image of a data set and count.
 
     Args:
         definition: the sample definition.
@@ -223,13 +224,4 @@ def claim_counts(definition: SampleDefinition, truth: GroundTruth) -> Tensor:
 
 def _only(truth: GroundTruth, number: int) -> GroundTruth:
     kept = slice(number, number + 1)
-    return GroundTruth(
-        truth.name,
-        truth.ori_shape,
-        truth.img_shape,
-        truth.pad_shape,
-        truth.bboxes[kept],
-        truth.labels[kept],
-        truth.ignored,
-        truth.index,
-    )
+    return replace(truth, bboxes=truth.bboxes[kept], labels=truth.labels[kept])

@@ -9,7 +9,7 @@ import pandas as pd
 from .statistics import BINS, AssignmentStatistics
 from .style import GREY, PALETTE, figure
 
-# The paper, Section 3.2: "about 0.2 * kL" positives an object, k = 9 candidates on L = 5 levels.
+# The paper, Section 4.1: "about 0.2 * kL" positives an object, k = 9 candidates on L = 5 levels.
 SHARE_OF_CANDIDATES = 0.2
 SIZE_BINS_A_OCTAVE = 2
 

@@ -5,12 +5,11 @@ What changes between the two:
 - names: see ``_RULES``.
 - frozen batch norm: the authors divide by sqrt(var), mmdet's ``BN`` by sqrt(var + eps); the weight is
   scaled so that the outputs are equal.
-- the learnable scalar of a level: shape (1, ) with the authors, () in mmcv's ``Scale``.
+- the learnable scalar of a level: shape (1,) with the authors, () in mmcv's ``Scale``.
 
 Deformable convs only change their names: mmcv's ``conv_offset`` has 27 channels, the y and x offset of each
 of the 9 kernel cells in turn (18), then the 9 modulations before their sigmoid. The authors' ``offset`` conv
-has as many, and their code base takes the first 18 and the last 9; that y comes before x there as well is
-assumed, as no reference output of a deformable network is at hand.
+has as many in the same order (docs/recipe.md, "Table 8"). No reference output of a deformable network is at hand.
 """
 
 import re
@@ -18,6 +17,8 @@ from typing import Dict, List, Mapping
 
 import torch
 from torch import Tensor
+
+from atss_plugin.errors import UsageError
 
 from .authors_model import AUTHORS_MODELS, AuthorsModel, Shapes
 
@@ -30,12 +31,12 @@ _MAX_LISTED = 8
 _OUTPUTS = dict(cls_logits='atss_cls', bbox_pred='atss_reg', centerness='atss_centerness')
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UsageError):
     """A checkpoint that cannot be converted; the message says why and names the tensors."""
 
 
 def _tower(match) -> str:
-    """Return the authors' towers are flat sequences of conv, group norm and ReLU; ours are lists of triples."""
+    """Return our name of a tensor of a tower: theirs is flat (conv, group norm, ReLU), ours a list of triples."""
     tower = dict(cls='cls_convs', bbox='reg_convs')[match['tower']]
     index, part = divmod(int(match['index']), 3)
     return f'bbox_head.{tower}.{index}.{("conv", "gn")[part]}.{match["rest"]}'
@@ -64,7 +65,7 @@ _RULES = tuple(
 
 
 def rename(name: str) -> str:
-    """Our name of the tensor that the authors call ``name``.
+    """Return our name of the tensor that the authors call ``name``.
 
     Raises:
         CheckpointError: No tensor of the authors' models is called so.
@@ -80,7 +81,7 @@ def rename(name: str) -> str:
 
 
 def identify(tensors: Mapping[str, Tensor]) -> AuthorsModel:
-    """Which of the authors' eight networks the tensors belong to.
+    """Return which of the authors' eight networks the tensors belong to.
 
     Args:
         tensors: By the authors' name, without the buffers of the anchor generator.
@@ -88,15 +89,23 @@ def identify(tensors: Mapping[str, Tensor]) -> AuthorsModel:
     Raises:
         CheckpointError: It is none of them; the message compares it with the nearest.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    shapes = {_known(name): () if name.endswith('.scale') else tuple(tensor.shape) for name, tensor in tensors.items()}
     nearest = max(AUTHORS_MODELS, key=lambda model: len(shapes.items() & model.shapes().items()))
     differences = compare(shapes, nearest.shapes())
     if differences:
         raise CheckpointError(
-            f"none of the authors' eight checkpoints; compared with {nearest.name}, the nearest of them: "
+            f"none of the authors' eight checkpoints; compared by our names with {nearest.name}, the nearest of them: "
             + '; '.join(differences)
         )
     return nearest
+
+
+def _known(name: str) -> str:
+    """Return our name of a tensor, or its own where it is not one of the authors'."""
+    try:
+        return rename(name)
+    except CheckpointError:
+        return name
 
 
 def compare(shapes: Shapes, expected: Shapes) -> List[str]:
@@ -150,11 +159,11 @@ def fold_eps(weight: Tensor, variance: Tensor, eps: float = BATCH_NORM_EPS) -> T
     would turn variances below eps negative.
 
     Args:
-        weight: (C, ).
-        variance: (C, ), positive.
+        weight: (C,).
+        variance: (C,), positive.
         eps: Of the batch norm that will use the result.
 
     Returns:
-        (C, ), of the dtype of ``weight``.
+        (C,), of the dtype of ``weight``.
     """
     return (weight.double() * (1 + eps / variance.double()).sqrt()).to(weight.dtype)

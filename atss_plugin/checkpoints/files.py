@@ -1,18 +1,18 @@
 """Checkpoint files: reading the authors', writing ours."""
 
-import os
 from pathlib import Path
-from typing import Dict, Union
+from typing import Dict, Optional, Union
 
 import torch
 from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .authors_model import AuthorsModel
+from ..atomic import replacing
+from ..experiments.config_files import read_config
+from .authors_model import AuthorsModel, tensor_shapes
 from .conversion import BATCH_NORM_EPS, CheckpointError, Tensors, compare, convert_tensors, identify
 
 PathLike = Union[str, Path]
@@ -60,17 +60,12 @@ def check_config(tensors: Tensors, config: PathLike) -> None:
         CheckpointError: A tensor is missing, unexpected or of another shape, or a batch norm has another
             epsilon than the one that was folded.
     """
-    cfg = Config.fromfile(config)
+    cfg = read_config(str(config))
     if 'model' not in cfg:
         raise CheckpointError(f'{config} has no model')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model)
-    expected = {
-        name: tuple(tensor.shape)
-        for name, tensor in model.state_dict().items()
-        if not name.endswith('num_batches_tracked')
-    }
-    differences = compare({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected)
+    differences = compare({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensor_shapes(model))
     differences += [
         f'{name} has eps={module.eps} instead of {BATCH_NORM_EPS}'
         for name, module in model.named_modules()
@@ -80,7 +75,7 @@ def check_config(tensors: Tensors, config: PathLike) -> None:
         raise CheckpointError(f'the checkpoint does not fit {config}: ' + '; '.join(differences))
 
 
-def convert_checkpoint(source: PathLike, target: PathLike, config: PathLike = None) -> AuthorsModel:
+def convert_checkpoint(source: PathLike, target: PathLike, config: Optional[PathLike] = None) -> AuthorsModel:
     """Convert a checkpoint file of the authors to one of mmdet.
 
     The target is written whole or not at all.
@@ -114,11 +109,5 @@ def convert_checkpoint(source: PathLike, target: PathLike, config: PathLike = No
 
 
 def _write(checkpoint: Dict, target: Path) -> None:
-    temporary = target.with_name(f'.{target.name}.{os.getpid()}')
-    try:
-        with open(temporary, 'xb') as file:
-            torch.save(checkpoint, file)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(target) as temporary, open(temporary, 'xb') as file:
+        torch.save(checkpoint, file)

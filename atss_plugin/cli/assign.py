@@ -5,11 +5,13 @@ Saved in DIR are
   NAME_thresholds.png   for ATSS: the candidates' IoU with mean and mean + std, and the levels chosen
   NAME_difference.png   for two assigners of the same anchors: where they disagree
 
-NAME is the image's. An image whose file is missing is drawn white: boxes alone decide.
+NAME is the image's. An image whose file is missing is drawn white where boxes alone decide.  Definitions that decide by
+what a model predicts are given its predictions by --checkpoint.
 
 examples:
   atss-plugin assign atss_r50_fpn_1x.py --assigner ATSS IoU --index 7 --out pictures
   atss-plugin assign mmdet::gfl/gfl_r50_fpn_1x_coco.py --image photo.jpg --ann boxes.json --out pictures
+  atss-plugin assign miniature.py --assigner ATSS mmdet.SimOTAAssigner --checkpoint epoch_6.pth --out pictures
 """
 
 import json
@@ -19,10 +21,8 @@ from rich.console import Console
 
 from atss_plugin.analysis.assignment import assign_image
 from atss_plugin.analysis.assignment_figure import save_difference, save_positives, save_thresholds
-from atss_plugin.analysis.ground_truth import build_dataset, find_image, read_ground_truth, read_image
-from atss_plugin.analysis.input_geometry import input_geometry
 
-from .definitions import add_definition_arguments, read_definitions
+from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
 
 NAME = 'assign'
 HELP = 'draw what assigners do on one image'
@@ -30,6 +30,7 @@ HELP = 'draw what assigners do on one image'
 
 def add_arguments(parser) -> None:
     add_definition_arguments(parser)
+    add_image_arguments(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument('--index', type=int, default=0, metavar='I', help='number of the image in the data set')
     which.add_argument('--image', metavar='FILE', help='the image itself; its boxes are those of that file name')
@@ -42,16 +43,13 @@ def run(args) -> int:
     cfg, definitions = read_definitions(args)
     if args.image and not Path(args.image).is_file():
         raise FileNotFoundError(f'no image {args.image}')
-    images = str(Path(args.image).parent) if args.image else ''
-    dataset = build_dataset(cfg, args.ann, images)
-    index = find_image(dataset, args.image) if args.image else args.index
-    if not 0 <= index < len(dataset):
-        raise ValueError(f'--index {index}: the data set has the images 0 to {len(dataset) - 1}')
-    truth = read_ground_truth(dataset, index, input_geometry(cfg))
+    images = open_images(cfg, args, definitions, str(Path(args.image).parent) if args.image else '')
+    images.file = args.image
+    truth = images.truth(images.find(args.image) if args.image else args.index)
     assignments = [assign_image(definition, truth) for definition in definitions]
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = draw(assignments, read_image(cfg, dataset, truth, args.image), folder, args.outlines)
+    paths = draw(assignments, images.pixels(truth), folder, args.outlines)
     if args.json:
         print(json.dumps(dict(image=truth.name, assigners=[a.to_dict() for a in assignments]), indent=1))
     for path in paths:

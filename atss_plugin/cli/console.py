@@ -19,6 +19,13 @@ def progress_bar() -> Progress:
     )
 
 
+class PipedConsole(Console):
+    """A console that leaves a closed pipe to the command line, which ends in silence."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 -- called where the BrokenPipeError is handled
+
+
 def wide_console(width: int) -> Console:
     """Return a console of at least so many characters: a table that is cut to a narrow terminal cannot be read."""
-    return Console(width=max(shutil.get_terminal_size().columns, width))
+    return PipedConsole(width=max(shutil.get_terminal_size().columns, width))

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from atss_plugin.analysis.complexity import complexity
+from atss_plugin.errors import UsageError
 from atss_plugin.experiments import load_config
 from atss_plugin.experiments.job import parse_cfg_options
 
@@ -37,7 +38,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     if min(args.shape) < 1:
-        raise ValueError(f'--shape {args.shape[0]} {args.shape[1]}: height and width must be positive')
+        raise UsageError(f'--shape {args.shape[0]} {args.shape[1]}: height and width must be positive')
     cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
     parts = complexity(cfg, *args.shape)
     if args.json:

@@ -1,5 +1,7 @@
 """Counts what assigners do over a whole data set: from boxes and image sizes, without a pixel or a model.
 
+With --checkpoint also those that decide by what a model predicts, and with --pipeline train on what training sees.
+
 Positives per ground truth by size, aspect ratio and crowdedness, positives per level, ground truths
 without a positive, the thresholds that ATSS computes, and ambiguous anchors: those that more than one
 ground truth would take if it were alone in its image.
@@ -19,13 +21,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from atss_plugin.analysis.comparison import compare_statistics, to_words
-from atss_plugin.analysis.ground_truth import build_dataset, read_ground_truth
-from atss_plugin.analysis.input_geometry import input_geometry
 from atss_plugin.analysis.statistics import BINS, collect_statistics
 from atss_plugin.analysis.statistics_figure import SHARE_OF_CANDIDATES, save_statistics_figure
 
 from .console import progress_bar, wide_console
-from .definitions import add_definition_arguments, read_definitions
+from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
 
 NAME = 'stats'
 HELP = 'count what assigners do over a data set'
@@ -34,6 +34,8 @@ MIN_WIDTH = 130  # characters for four assigners
 
 def add_arguments(parser) -> None:
     add_definition_arguments(parser)
+    add_image_arguments(parser)
+    parser.add_argument('--images', default='', metavar='DIR', help='folder of the images of --ann')
     parser.add_argument('--out', metavar='DIR', help='save stats.png, stats.md and stats.json there')
     parser.add_argument('--json', action='store_true', help='print JSON instead of tables')
     parser.add_argument('--against', metavar='FILE', help='compare with what --json gave for other data')
@@ -49,13 +51,12 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     cfg, definitions = read_definitions(args)
-    dataset = build_dataset(cfg, args.ann)
-    geometry = input_geometry(cfg)
+    images = open_images(cfg, args, definitions, args.images)
     with progress_bar() as bar:
         truths = list(
             bar.track(
-                (read_ground_truth(dataset, i, geometry) for i in range(len(dataset))),
-                total=len(dataset),
+                (images.truth(i) for i in range(len(images))),
+                total=len(images),
                 description='reading boxes',
             )
         )
@@ -68,7 +69,7 @@ def run(args) -> int:
                 )
             )
     boxes = sum(len(truth.bboxes) for truth in truths)
-    title = f'{_source(args, dataset)}: {len(truths)} images, {boxes} ground truths'
+    title = f'{_source(args, images.dataset)}: {len(truths)} images, {boxes} ground truths'
     tables = tabulate(statistics)
     content = json.dumps(
         dict(

@@ -3,17 +3,18 @@
 Every row with its config, status, seed, and AP, AP50, AP75, APs, APm, APl in percent, the paper's and
 those reached in WORK_DIRS. The status of a run is
 
-  not run, running, interrupted, failed
+  not run, running, interrupted, failed, diverged (the loss is not a number)
   trained                the row's experiment, to the end of its schedule
-  trained with changes   with another optimizer, input or batch size
+  trained with changes   with another optimizer, input or batch size, or with accumulated gradients
   smoke-trained          on another data set, with another schedule or model
 
-and only what was trained is compared with the paper.
+and only what was trained is compared with the paper. The committed results on other data sets, such as the miniature,
+stand apart: a column of their own with mean, standard deviation and number of seeds, a panel of their own in figures.
 
 examples:
   atss-plugin tables 3 4                          Tables 3 and 4 in the terminal
   atss-plugin tables --markdown > tables.md       all tables as markdown
-  atss-plugin tables --figures figures            a picture of each table
+  atss-plugin tables --figures figures            a figure of each table
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ from rich.console import Console
 
 from atss_plugin.experiments import build_report, load_tables, select_tables
 from atss_plugin.experiments.figures import save_figures
+from atss_plugin.experiments.ledger import read_ledger
 from atss_plugin.experiments.report import report_json, to_markdown, to_terminal
 
 from .console import wide_console
@@ -34,15 +36,16 @@ MIN_WIDTH = 180  # characters that the widest table needs
 def add_arguments(parser) -> None:
     parser.add_argument('rows', nargs='*', metavar='TABLE|ROW', help='numbers of tables or ids of rows; default: all')
     parser.add_argument('--work-dirs', default='work_dirs', help='where the runs are (default: %(default)s)')
+    parser.add_argument('--ledger', metavar='FILE', help="results on other data sets (default: the project's own)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument('--markdown', action='store_true', help='print markdown')
-    form.add_argument('--json', action='store_true', help='print JSON, one record a row and run')
+    form.add_argument('--json', action='store_true', help='print JSON, one record per row and run')
     parser.add_argument('--figures', metavar='DIR', help='save a figure of each table there')
 
 
 def run(args) -> int:
     tables = select_tables(load_tables(), args.rows)
-    report = build_report(tables, Path(args.work_dirs))
+    report = build_report(tables, Path(args.work_dirs), read_ledger(args.ledger))
     if args.figures:
         for path in save_figures(tables, report, Path(args.figures)):
             Console(stderr=True).print(f'saved {path}')

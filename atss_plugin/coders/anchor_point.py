@@ -17,10 +17,10 @@ from ..registry import TASK_UTILS
 class AnchorPointCoder(BaseBBoxCoder):
     """Distances from the anchor's centre to the sides of a box, in units of the level's stride.
 
-    The stride is read from the anchor: an anchor of ``anchor_scale`` S has side ``anchor_scale * S`` (for other
-        ratios
-    than 1 the square root of its area).  What the paper calls the point start is all here: the division by the
-    stride, the ReLU on the network's output, and the value that the output starts from.
+    The stride is read from the anchor: an anchor of ``anchor_scale`` S has side ``anchor_scale * S`` (for ratios other
+    than 1 the square root of its area, which ``RoundedAnchorGenerator`` changes by some per cent).  What the paper
+    calls the point start is all here: the division by the stride, the ReLU on the network's output, and the value
+    that the output starts from.
 
     Args:
         anchor_scale (float): side of the anchor in strides. Defaults to 8, the paper's.
@@ -28,8 +28,8 @@ class AnchorPointCoder(BaseBBoxCoder):
 
     Attributes:
         initial_bias (float): where the output should start: half the anchor's side in strides, so that the first
-            boxes are the anchors themselves (RECIPE: 4 for the 8S anchor).
-        single_anchor (bool): one anchor a location only: several would all start from the same point.
+            boxes are the anchors themselves: 4 for the anchor of 8S (docs/recipe.md, "Head").
+        single_anchor (bool): one anchor per location only: several would all start from the same point.
 
     Raises:
         ValueError: ``anchor_scale`` <= 0.
@@ -82,6 +82,6 @@ class AnchorPointCoder(BaseBBoxCoder):
         return torch.minimum(boxes.clamp(min=0), limit)
 
     def _start(self, anchors: Tensor) -> Tuple[Tensor, Tensor]:
-        """Centres (..., 2) and strides (..., 1) of anchors."""
+        """Return centres (..., 2) and strides (..., 1) of anchors."""
         size = anchors[..., 2:] - anchors[..., :2]
         return (anchors[..., :2] + anchors[..., 2:]) / 2, size.prod(-1, keepdim=True).sqrt() / self.anchor_scale

@@ -5,12 +5,13 @@ Legend: B images, G ground truths of all of them, L levels.
 
 from typing import Optional, Sequence
 
-from mmdet.structures.bbox import get_box_tensor
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from atss_plugin.analysis.detector import dense_head, predict_batch
 from atss_plugin.analysis.ground_truth import GroundTruth
+from atss_plugin.analysis.images import packed_ground_truth
 from atss_plugin.analysis.sample_definition import SampleDefinition, definition_of_head
 from atss_plugin.analysis.statistics import count_positives
 from atss_plugin.registry import HOOKS
@@ -22,7 +23,8 @@ class AssignmentStatsHook(Hook):
 
     Written to mmengine's visualisation backends, as ``train/assignment/...``: ``positives_per_gt``, the same
     of each level (``positives_per_gt_P3`` ...), and ``unmatched``, the share of ground truths without any.
-    The second assignment runs on the CPU and changes nothing in the training.  One line turns it on::
+    The second assignment runs on the CPU and changes nothing in the training; an assigner that decides by predictions
+    is given those of the model as it is after the iteration, in the state of evaluation.  One line turns it on::
 
         custom_hooks = [dict(type='atss_plugin.AssignmentStatsHook')]
 
@@ -30,8 +32,8 @@ class AssignmentStatsHook(Hook):
         interval: iterations between two measurements; those of the logger's interval are shown.
 
     Raises:
-        ValueError: ``interval`` < 1; at the start of the training, a model whose head has no assigner that
-            decides by anchors and boxes alone.
+        ValueError: ``interval`` < 1; at the start of the training, a model whose head has no assigner, or one that
+            decides by more than anchors, boxes and predictions.
     """
 
     # before the logger, which is BELOW_NORMAL
@@ -46,8 +48,8 @@ class AssignmentStatsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Find the head's assigner and anchors."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = getattr(model, 'rpn_head', None) or getattr(model, 'bbox_head', None)
-        self.definition = definition_of_head(head, type(head).__name__)
+        head = dense_head(model)
+        self.definition = definition_of_head(head, type(head).__name__, with_model=True)
         self.divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
 
     def after_train_iter(
@@ -57,8 +59,12 @@ class AssignmentStatsHook(Hook):
         if not self.every_n_train_iters(runner, self.interval):
             return
         truths = self._ground_truths(data_batch)
+        predictions = None
+        if self.definition.needs_predictions:
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            predictions = predict_batch(model, data_batch['inputs'])
         counts = count_positives(
-            self.definition.assign(truths).cpu(),
+            self.definition.assign(truths, predictions).cpu(),
             [len(truth.bboxes) for truth in truths],
             self.definition.grid(truths[0].pad_shape),
         ).float()
@@ -76,10 +82,8 @@ class AssignmentStatsHook(Hook):
         """Return the batch as the loader gave it: images (3, h, w) of any size, not yet padded to one."""
         shapes = [tuple(image.shape[-2:]) for image in data_batch['inputs']]
         padded = tuple(-(-max(sides) // self.divisor) * self.divisor for sides in zip(*shapes))
-        truths = []
-        for index, (shape, sample) in enumerate(zip(shapes, data_batch['data_samples'])):
-            instances, ignored = sample.gt_instances, sample.get('ignored_instances')
-            boxes = get_box_tensor(instances.bboxes).cpu().numpy()
-            crowds = boxes[:0] if ignored is None else get_box_tensor(ignored.bboxes).cpu().numpy()
-            truths.append(GroundTruth('', shape, shape, padded, boxes, instances.labels.cpu().numpy(), crowds, index))
-        return truths
+        samples = zip(data_batch['inputs'], data_batch['data_samples'])
+        return [
+            packed_ground_truth(dict(inputs=image, data_samples=sample), index, padded)
+            for index, (image, sample) in enumerate(samples)
+        ]

@@ -1,4 +1,4 @@
-"""A figure a table: AP over what the table varies, the paper's and ours."""
+"""A figure per table: AP over what the table varies, the paper's and ours."""
 
 from pathlib import Path
 from typing import List
@@ -8,7 +8,7 @@ import pandas as pd
 from atss_plugin.analysis.style import GREY, PALETTE, figure
 
 from .paper import Row, Table
-from .report import CHANGED, SMOKE, TRAINED
+from .report import CHANGED, SMOKE, TRAINED, ledger_data
 
 # The tables that vary one quantity, in the order of its values.
 CURVES = {
@@ -16,12 +16,16 @@ CURVES = {
     'scale': 'anchor scale (side / stride)',
     'ratio': 'anchor aspect ratio',
 }
+# What keeps a number readable on a line.
+BEHIND = dict(facecolor='white', edgecolor='none', pad=0.5, alpha=0.8)
 OURS = PALETTE[0]
 UNLIKE = PALETTE[1]
+# One for each data set of the ledger.
+LEDGER = PALETTE[2:6]
 
 
 def save_figures(tables: List[Table], report: pd.DataFrame, folder: Path) -> List[Path]:
-    """Draws every table.
+    """Draw every table: the paper's AP and ours in one panel, results on other data sets in panels of their own.
 
     Args:
         tables: the tables.
@@ -51,50 +55,84 @@ def _groups(lines: pd.DataFrame):
     yield 'trained on other terms', UNLIKE, lines[lines['status'].isin([SMOKE, CHANGED]) & lines['AP'].notna()]
 
 
+def _ledger_groups(lines: pd.DataFrame):
+    """Return the data sets of the ledger with a colour and a line for each row that has a result."""
+    for data, color in zip(ledger_data(lines), LEDGER):
+        yield data, color, lines[lines[f'{data} AP'].notna()].drop_duplicates('row')
+
+
 def _describe(axes, table: Table, has_runs: bool) -> None:
-    axes.set_title(f'Table {table.number}. {table.title}', pad=26)
+    axes.set_title(table.heading, pad=26)
     axes.legend(loc='lower left', bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2, handletextpad=0.4)
     if not has_runs:
-        axes.annotate('nothing trained yet', (1, 1.01), xycoords='axes fraction', ha='right', va='bottom', color=GREY)
+        axes.annotate('not trained on COCO', (1, 1.01), xycoords='axes fraction', ha='right', va='bottom', color=GREY)
 
 
 def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) -> None:
-    with figure(figsize=(6.4, 3.8)) as (fig, axes):
+    panels = list(_ledger_groups(lines))
+    with figure(1, 1 + len(panels), figsize=(6.4 + 4.6 * len(panels), 3.8), squeeze=False) as (fig, grid):
+        axes = grid[0, 0]
         places = {row.id: place for place, row in enumerate(table.rows)}
         paper = [row.paper['AP'] for row in table.rows]
         axes.plot(range(len(paper)), paper, 'o-', color=GREY, markerfacecolor='white', label='paper')
         for place, value in enumerate(paper):
-            axes.annotate(f'{value:.1f}', (place, value), (0, 7), textcoords='offset points', ha='center', color=GREY)
+            axes.annotate(
+                f'{value:.1f}', (place, value), (0, 7), textcoords='offset points', ha='center', color=GREY, bbox=BEHIND
+            )
         for name, color, runs in _groups(lines):
             if len(runs):
                 axes.plot(runs['row'].map(places), runs['AP'], 'o', color=color, label=name)
                 means = runs.groupby(runs['row'].map(places))['AP'].mean()
                 axes.plot(means.index, means, '-', color=color, alpha=0.5)
-        axes.set_xticks(range(len(paper)), [str(row.settings[quantity]) for row in table.rows])
-        axes.set_xlabel(CURVES[quantity])
         axes.set_ylabel('AP (%)')
-        axes.margins(y=0.25)
         _describe(axes, table, has_runs=lines['AP'].notna().any())
+        for panel, (data, color, means) in zip(grid[0, 1:], panels):
+            where = means['row'].map(places)
+            panel.errorbar(where, means[f'{data} AP'], means[f'{data} deviation'], fmt='o-', capsize=3, color=color)
+            _describe_panel(panel, data, means)
+            panel.set_ylabel(f'AP on the {data} (%)')
+        for panel in grid[0]:
+            panel.set_xticks(range(len(paper)), [str(row.settings[quantity]) for row in table.rows])
+            panel.set_xlim(-0.5, len(paper) - 0.5)
+            panel.set_xlabel(CURVES[quantity])
+            panel.margins(y=0.25)
+        fig.tight_layout()
         fig.savefig(path, bbox_inches='tight')
 
 
+def _describe_panel(axes, data: str, means: pd.DataFrame) -> None:
+    low, high = means[f'{data} seeds'].min(), means[f'{data} seeds'].max()
+    seeds = f'{low:.0f}' if low == high else f'{low:.0f} to {high:.0f}'
+    axes.set_title(f'{data}: mean and standard deviation, {seeds} seeds', pad=8, fontweight='normal')
+
+
 def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
-    with figure(figsize=(7.2, 1.3 + 0.36 * len(table.rows))) as (fig, axes):
+    panels = list(_ledger_groups(lines))
+    size = (7.2 + 4.6 * len(panels), 1.3 + 0.36 * len(table.rows))
+    with figure(1, 1 + len(panels), figsize=size, squeeze=False, sharey=True) as (fig, grid):
+        axes = grid[0, 0]
         places = {row.id: -place for place, row in enumerate(table.rows)}
-        paper = [row.paper['AP'] for row in table.rows]
-        axes.plot(paper, list(places.values()), 'o', color=GREY, markerfacecolor='white', label='paper')
-        for value, place in zip(paper, places.values()):
+        paper = {places[row.id]: row.paper['AP'] for row in table.rows if 'AP' in row.paper}
+        axes.plot(list(paper.values()), list(paper), 'o', color=GREY, markerfacecolor='white', label='paper')
+        for place, value in paper.items():
             axes.annotate(f'{value:.1f}', (value, place), (0, 6), textcoords='offset points', ha='center', color=GREY)
         for name, color, runs in _groups(lines):
             if len(runs):
                 axes.plot(runs['AP'], runs['row'].map(places), 'o', color=color, label=name)
         axes.set_yticks(list(places.values()), [_label(row) for row in table.rows])
-        axes.tick_params(axis='y', length=0)
-        axes.grid(axis='y', visible=False)
         axes.set_ylim(min(places.values()) - 0.5, 0.7)
-        axes.margins(x=0.12)
         axes.set_xlabel('AP (%) on test-dev; ours on val2017' if table.number == 8 else 'AP (%)')
         _describe(axes, table, has_runs=lines['AP'].notna().any())
+        for panel, (data, color, means) in zip(grid[0, 1:], panels):
+            where = means['row'].map(places)
+            panel.errorbar(means[f'{data} AP'], where, xerr=means[f'{data} deviation'], fmt='o', capsize=3, color=color)
+            _describe_panel(panel, data, means)
+            panel.set_xlabel(f'AP on the {data} (%)')
+        for panel in grid[0]:
+            panel.tick_params(axis='y', length=0)
+            panel.grid(axis='y', visible=False)
+            panel.margins(x=0.12)
+        fig.tight_layout()
         fig.savefig(path, bbox_inches='tight')
 
 

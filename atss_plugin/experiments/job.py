@@ -1,14 +1,8 @@
-"""Training what is missing: which runs to start, through ``mim train``, and starting them one by one."""
+"""Planning what is missing: which runs to start, and the ``mim train`` of each."""
 
 import argparse
-import json
-import os
 import re
 import shlex
-import socket
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,13 +10,15 @@ from typing import List, Optional, Sequence
 
 from mmengine.config import Config, DictAction
 
-from .config_files import PACKAGE, find_config, load_config
+from atss_plugin.errors import UsageError
+
+from .accumulation import accumulate
+from .config_files import find_config, load_config
 from .overlay import apply_overlay
 from .paper import Row, Table
-from .protocol import base_batch_size, same_run
-from .run import LAUNCH_FILE, read_run
+from .protocol import all_terms, base_batch_size, same_run
+from .run import CONSOLE_FILE, Run, read_run
 
-CONSOLE_FILE = 'console.log'
 START_LINE = '=== start: '
 
 
@@ -37,6 +33,7 @@ class Launch:
         overlay: path of a config that is merged over every row.
         cfg_options: words such as ``model.train_cfg.assigner.topk=11``.
         amp: train in mixed precision.
+        accumulate: micro-batches of an optimiser step, which together are the recipe's batch.
     """
 
     launcher: str = 'none'
@@ -45,6 +42,7 @@ class Launch:
     overlay: Optional[str] = None
     cfg_options: Sequence[str] = ()
     amp: bool = False
+    accumulate: int = 1
 
 
 @dataclass
@@ -55,38 +53,89 @@ class Job:
         row: the row; all rows that are the same experiment are served by one job.
         seed: the run's seed.
         work_dir: where the run is kept.
-        action: ``train``, ``resume`` or ``skip``.
-        reason: why, in words.
-        command: the words of the command line.
+        command: the words of the command line that trains it from the start.
         wanted: the config that is to be trained.
-        merged: the config to write before the start, if an overlay is merged over the row's.
+        merged: the config to write before the start, if it is not the row's own file: with an overlay, and with
+            accumulated gradients.
+        action: ``train``, ``resume`` or ``skip``; see :meth:`decide`.
+        reason: why, in words.
+        resume_from: the checkpoint that ``resume`` starts from.
         returncode: exit status once it ran.
+        problem: why it did not end well, one line; empty as long as nothing is wrong.
     """
 
     row: Row
     seed: int
     work_dir: Path
-    action: str
-    reason: str
     command: List[str]
     wanted: Config
     merged: Optional[Config] = None
+    action: str = 'train'
+    reason: str = ''
+    resume_from: Optional[Path] = None
     returncode: Optional[int] = None
+    problem: str = ''
 
     @property
     def name(self) -> str:
         """Experiment and seed, as the reports show them."""
         return f'{self.row.experiment} seed {self.seed}'
 
+    def decide(self, locked_by_us: bool = False) -> None:
+        """Look at the work directory, and settle what is to be done.
+
+        Args:
+            locked_by_us: see :func:`read_run`.
+
+        Raises:
+            UsageError: it holds a run of another configuration.
+        """
+        self.action, self.reason, self.resume_from = 'train', 'not run yet', None
+        run = read_run(self.work_dir, locked_by_us)
+        if run is None:
+            return
+        if run.state in ('failed', 'interrupted') and run.resume_from is None:
+            self.reason = f'{run.state} before its first checkpoint'
+            return
+        if run.config is not None and not same_run(run.config, self.wanted):
+            raise UsageError(
+                f'{self.work_dir} holds a run of another configuration than the one asked for: give another '
+                '--work-dirs, remove that folder, or ask for the same overlay and options'
+            )
+        if run.state in ('failed', 'interrupted'):
+            self.action, self.resume_from = 'resume', run.resume_from
+            self.reason = f'{run.state} at {run.unit} {run.progress} of {run.length}'
+        else:
+            self.action, self.reason = 'skip', _state_in_words(run)
+
     def error(self) -> str:
         """Return the first error that the run's last start printed, one line; empty if there is none."""
         console = (self.work_dir / CONSOLE_FILE).read_text(encoding='utf-8', errors='replace')
-        found = re.findall(r'^[\w.]*(?:Error|Exception): .*', console.rsplit(START_LINE, 1)[-1], re.MULTILINE)
-        return found[0] if found else ''
+        printed = console.rsplit(START_LINE, 1)[-1]
+        found = re.findall(r'^[\w.]*(?:Error|Exception)(?:: .*)?$', printed, re.MULTILINE)
+        # what mim says of any training that fails
+        causes = [line for line in found if 'CalledProcessError' not in line]
+        killed = re.search(r'CalledProcessError: .* died with <Signals\.(\w+)', printed)
+        if not causes and killed:
+            return f'killed by {killed.group(1)}'
+        return causes[0] if causes else ''
 
     def command_line(self) -> str:
         """Return the command as a shell takes it."""
-        return shlex.join(self.command)
+        return shlex.join(self.words())
+
+    def words(self) -> List[str]:
+        """Return the words of the command."""
+        return [*self.command, *(['--resume'] if self.action == 'resume' else [])]
+
+
+def _state_in_words(run: Run) -> str:
+    launch = run.launch or {}
+    if run.state == 'running' and launch:
+        return f'running since {launch.get("started")}, process {launch.get("pid")} on {launch.get("host")}'
+    if run.state == 'diverged':
+        return f'diverged at {run.unit} {run.progress}: remove its folder to train it again'
+    return run.state
 
 
 def mim_package() -> str:
@@ -106,38 +155,44 @@ def parse_cfg_options(words: Sequence[str]) -> dict:
 
 
 def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch: Launch) -> List[Job]:
-    """One job an experiment and seed, however many rows and tables show the experiment.
+    """One job per experiment and seed, however many rows and tables show the experiment.
 
     Raises:
-        ValueError: a work directory holds a run of another configuration, or the recipe's batch cannot
+        UsageError: a work directory holds a run of another configuration, or the recipe's batch cannot
             be shared by so many GPUs.
     """
     rows = {}
     for table in tables:
         for row in table.rows:
             rows.setdefault(row.experiment, row)
-    jobs = [_plan_job(row, seed, Path(work_dirs), launch) for row in rows.values() for seed in seeds]
-    for number, job in enumerate(jobs):
-        # rows that differ in how they test only, as those of multi-scale testing in Table 8
-        twins = [other for other in jobs[:number] if same_run(other.wanted, job.wanted)]
-        if twins and job.action != 'skip':
-            job.action = 'skip'
-            job.reason = f'the same training as {twins[0].row.experiment}: test its checkpoint'
+    jobs, terms = [], []
+    for row in rows.values():
+        base = load_config(row.config)
+        for seed in seeds:
+            job = _plan_job(row, base, seed, Path(work_dirs), launch)
+            # rows that differ in how they test only, as those of multi-scale testing in Table 8
+            wanted = all_terms(job.wanted)
+            if wanted in terms and job.action != 'skip':
+                job.action = 'skip'
+                job.reason = f'the same training as {jobs[terms.index(wanted)].row.experiment}: test its checkpoint'
+            jobs.append(job)
+            terms.append(wanted)
     return jobs
 
 
-def _plan_job(row: Row, seed: int, work_dirs: Path, launch: Launch) -> Job:
+def _plan_job(row: Row, base: Config, seed: int, work_dirs: Path, launch: Launch) -> Job:
     prefix = f'{Path(launch.overlay).stem}-' if launch.overlay else ''
     work_dir = work_dirs / row.experiment / f'{prefix}seed{seed}'
-    base = load_config(row.config)
-    options = [*_batch_options(base, launch), f'randomness.seed={seed}', *launch.cfg_options]
     wanted = Config(base._cfg_dict.to_dict(), filename=base.filename)
     if launch.overlay:
         wanted = apply_overlay(base, launch.overlay)
-    merged = Config(wanted._cfg_dict.to_dict()) if launch.overlay else None
+    if launch.accumulate > 1:
+        accumulate(wanted, launch.accumulate)
+    changed = launch.overlay or launch.accumulate > 1
+    merged = Config(wanted._cfg_dict.to_dict()) if changed else None
+    options = [*_batch_options(base, wanted, launch), f'randomness.seed={seed}', *launch.cfg_options]
     wanted.merge_from_dict(parse_cfg_options(options))
-    action, reason = _decide(work_dir, wanted)
-    config = work_dir / Path(row.config).name if launch.overlay else find_config(row.config)
+    config = work_dir / Path(row.config).name if changed else find_config(row.config)
     command = [
         'mim',
         'train',
@@ -152,99 +207,29 @@ def _plan_job(row: Row, seed: int, work_dirs: Path, launch: Launch) -> Job:
         '--work-dir',
         str(work_dir),
         *(['--amp'] if launch.amp else []),
-        *(['--resume'] if action == 'resume' else []),
         '--cfg-options',
         *options,
     ]
-    return Job(row, seed, work_dir, action, reason, command, wanted, merged)
+    job = Job(row, seed, work_dir, command, wanted, merged)
+    job.decide()
+    return job
 
 
-def _batch_options(base: Config, launch: Launch) -> List[str]:
+def _batch_options(base: Config, wanted: Config, launch: Launch) -> List[str]:
     """Return the batch of a process, so that the global batch is the recipe's on any number of GPUs.
 
-    An overlay brings its own batch size, and so may the user.
+    An overlay brings its own batch size of a process, and so may the user that of a micro-batch.
     """
     key = 'train_dataloader.batch_size'
-    if launch.overlay or any(option.startswith(f'{key}=') for option in launch.cfg_options):
+    if any(option.startswith(f'{key}=') for option in launch.cfg_options):
         return []
-    total, processes = base_batch_size(base), max(launch.gpus, 1)
-    if total % processes:
-        raise ValueError(
-            f'a batch of {total} images cannot be shared by {processes} GPUs: choose a divisor, or give '
-            f'--cfg-options {key}=N (and the learning rate that fits)'
+    processes = 1 if launch.overlay else max(launch.gpus, 1)
+    total = wanted.train_dataloader.batch_size if launch.overlay else base_batch_size(base)
+    shares = processes * launch.accumulate
+    if total % shares:
+        raise UsageError(
+            f'a batch of {total} images cannot be shared by {processes} GPUs'
+            + (f' with {launch.accumulate} micro-batches each' if launch.accumulate > 1 else '')
+            + f': choose a divisor, or give --cfg-options {key}=N (and the learning rate that fits)'
         )
-    return [f'{key}={total // processes}']
-
-
-def _decide(work_dir: Path, wanted: Config):
-    run = read_run(work_dir)
-    if run is None:
-        return 'train', 'not run yet'
-    if run.state != 'running' and not (work_dir / 'last_checkpoint').is_file():
-        return 'train', f'{run.state} before its first checkpoint'
-    if run.config is not None and not same_run(run.config, wanted):
-        raise ValueError(
-            f'{work_dir} holds a run of another configuration than the one asked for: give another '
-            '--work-dirs, remove that folder, or ask for the same overlay and options'
-        )
-    if run.state in ('running', 'finished'):
-        return 'skip', run.state
-    return 'resume', f'{run.state} at {run.unit} {run.progress} of {run.length}'
-
-
-def run_jobs(jobs: List[Job], announce=print) -> List[Job]:
-    """Run the jobs that are not skipped, one after the other; a failure does not stop the next.
-
-    Args:
-        jobs: as planned; their ``returncode`` is filled in.
-        announce: is called with a line of text before each run.
-
-    Returns:
-        The jobs that failed.
-    """
-    waiting = [job for job in jobs if job.action != 'skip']
-    for number, job in enumerate(waiting, 1):
-        announce(f'[{number}/{len(waiting)}] {job.action} {job.name}: {job.command_line()}')
-        job.returncode = _start(job)
-    return [job for job in waiting if job.returncode != 0]
-
-
-def _start(job: Job) -> int:
-    job.work_dir.mkdir(parents=True, exist_ok=True)
-    if job.merged is not None:
-        job.merged.dump(job.work_dir / Path(job.row.config).name)
-    command = [sys.executable, '-m', *job.command]
-    # A checkout that is not installed is found by the training process as well.
-    paths = [str(PACKAGE.parent), os.environ.get('PYTHONPATH', '')]
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)))
-    launch = dict(
-        host=socket.gethostname(),
-        started=time.strftime('%Y-%m-%d %H:%M:%S'),
-        command=job.command_line(),
-        returncode=None,
-    )
-    with open(job.work_dir / CONSOLE_FILE, 'a', encoding='utf-8') as console, subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        launch['pid'] = process.pid
-        console.write(f'{START_LINE}{launch["started"]}\n')
-        _write_launch(job.work_dir, launch)
-        try:
-            for line in process.stdout:
-                sys.stdout.write(line)
-                console.write(line)
-            launch['returncode'] = process.wait()
-        finally:  # also when the user stops everything: the record then says that it ended early
-            if launch['returncode'] is None:
-                process.terminate()
-                launch['returncode'] = process.wait()
-            _write_launch(job.work_dir, launch)
-    return launch['returncode']
-
-
-def _write_launch(work_dir: Path, launch: dict) -> None:
-    """Write the record in one step, so that nobody reads half of it."""
-    path = work_dir / LAUNCH_FILE
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(launch, indent=1), encoding='utf-8')
-    os.replace(partial, path)
+    return [] if launch.overlay and shares == 1 else [f'{key}={total // shares}']

@@ -4,7 +4,7 @@ import re
 
 from mmengine.config import Config
 
-from .config_files import find_config, load_config
+from .config_files import find_config, load_config, read_config
 
 FINAL_MODEL = 'atss_r50_fpn_1x.py'
 
@@ -28,7 +28,7 @@ def overlay_settings(overlay: str) -> dict:
     a config that inherits nothing sets all that it says.
     """
     path = find_config(overlay)
-    settings = load_config(str(path))._cfg_dict.to_dict()
+    settings = read_config(str(path))._cfg_dict.to_dict()
     if not re.search(r'^_base_ *=', path.read_text(encoding='utf-8'), re.MULTILINE):
         return settings
     return changes(settings, load_config(FINAL_MODEL)._cfg_dict.to_dict())

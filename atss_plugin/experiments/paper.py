@@ -1,13 +1,16 @@
 """The paper's tables: every row with its config, its settings and its numbers."""
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import yaml
+
+from atss_plugin.errors import UsageError
 
 from .config_files import config_root
 
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
+BEYOND = 'beyond'  # the table of other papers' definitions, in a file of its own
 NOT_SETTINGS = {'id', 'config', 'same_as', *METRICS}
 
 
@@ -17,7 +20,7 @@ class Row:
 
     Attributes:
         id: such as ``t4.k9``.
-        table: the number of its table.
+        table: the number of its table, or ``beyond``.
         config: path of its config below the config root.
         settings: what the table varies, such as ``{'k': 9}``.
         paper: the paper's numbers in percent, by the names in ``METRICS``.
@@ -25,7 +28,7 @@ class Row:
     """
 
     id: str
-    table: int
+    table: Union[int, str]
     config: str
     settings: Dict[str, Any]
     paper: Dict[str, float]
@@ -39,18 +42,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the paper."""
+    """One table of the paper, or the one beyond it."""
 
-    number: int
+    number: Union[int, str]
     title: str
     rows: List[Row]
 
+    @property
+    def heading(self) -> str:
+        """What a reader calls it, and its title."""
+        name = 'Beyond the paper' if self.number == BEYOND else f'Table {self.number}'
+        return f'{name}. {self.title}'
 
-def load_tables(path: Optional[str] = None) -> List[Table]:
+
+def load_tables(path: Optional[str] = None, others: Sequence[Table] = ()) -> List[Table]:
     """Read ``paper_tables.yml`` (that of the config root if no path is given).
 
+    Args:
+        path: another file of that format.
+        others: tables whose rows may be named in ``same_as`` as well.
+
     Raises:
-        ValueError: a row without a config, or one that is the same as a row that does not exist.
+        UsageError: a row without a config, or one that is the same as a row that does not exist.
     """
     path = path or config_root() / 'paper_tables.yml'
     with open(path, encoding='utf-8') as file:
@@ -59,16 +72,21 @@ def load_tables(path: Optional[str] = None) -> List[Table]:
         Table(number, table['title'], [_read_row(number, row) for row in table['rows']])
         for number, table in content.items()
     ]
-    rows = {row.id: row for table in tables for row in table.rows}
-    for row in rows.values():
-        if row.experiment not in rows:
-            raise ValueError(f'{path}: {row.id} is the same as {row.same_as}, which is no row')
+    known = {row.id for table in [*others, *tables] for row in table.rows}
+    for row in (row for table in tables for row in table.rows):
+        if row.experiment not in known:
+            raise UsageError(f'{path}: {row.id} is the same as {row.same_as}, which is no row')
     return tables
 
 
-def _read_row(number: int, row: dict) -> Row:
+def load_beyond() -> List[Table]:
+    """Read ``beyond.yml``: definitions of other papers, which no table of this one has."""
+    return load_tables(config_root() / 'beyond.yml', load_tables())
+
+
+def _read_row(number: Union[int, str], row: dict) -> Row:
     if 'config' not in row:
-        raise ValueError(f'row {row["id"]} of the paper tables names no config: add `config: ...` to it')
+        raise UsageError(f'row {row["id"]} of the paper tables names no config: add `config: ...` to it')
     return Row(
         id=row['id'],
         table=number,
@@ -83,18 +101,22 @@ def select_tables(tables: List[Table], wanted: Sequence[str]) -> List[Table]:
     """Return the tables and rows that are asked for, in the paper's order.
 
     Args:
-        tables: all tables.
-        wanted: numbers of tables, ids of rows, or ``all``; nothing means all.
+        tables: all tables of the paper.
+        wanted: numbers of tables, ids of rows, or ``all``; nothing means all. ``beyond``, or an id of its rows, adds
+            the table of other papers' definitions.
 
     Raises:
-        ValueError: a word is neither a table nor a row.
+        UsageError: a word is neither a table nor a row.
     """
+    last = tables[-1].number
+    if any(word.split('.')[0] == BEYOND for word in wanted):
+        tables = [*tables, *load_beyond()]
     ids = {row.id for table in tables for row in table.rows}
     known = {'all'} | ids | {str(table.number) for table in tables}
     unknown = [word for word in wanted if word not in known]
     if unknown:
-        raise ValueError(
-            f'{", ".join(unknown)}: no such table or row; tables are 1 to {tables[-1].number}, rows have ids '
+        raise UsageError(
+            f'{", ".join(unknown)}: no such table or row; tables are 1 to {last} and {BEYOND}, rows have ids '
             f'such as {tables[0].rows[0].id} (`atss-plugin tables` lists them)'
         )
     words = set(wanted) or {'all'}

@@ -4,6 +4,8 @@ from typing import Any, Callable, Dict, List
 
 from mmengine.config import Config
 
+from .accumulation import accumulate, micro_batches_of
+
 # The recipe's global batch size (8 GPUs x 2), where a config states none in ``auto_scale_lr``.
 BATCH_SIZE = 16
 # With one of these a run is a smoke test of the experiment, not the experiment.
@@ -79,23 +81,30 @@ def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
         processes: number of processes (GPUs) of the run; a batch is shared by all of them.
 
     Returns:
-        Names of the terms: those in ``PARTS``, and ``'batch size n'``.  Where the data lie, logging,
-        checkpointing and seeds are none.
+        Names of the terms: those in ``PARTS``, ``'batch size n'``, and the losses' normalisers where gradients are
+        accumulated.  Where the data lie, logging, checkpointing and seeds are none.
     """
+    micro_batches = micro_batches_of(run)
+    if micro_batches > 1:
+        row = Config(row._cfg_dict.to_dict())
+        accumulate(row, micro_batches)
     found = [name for name, part in PARTS.items() if part(run) != part(row)]
-    batch_size = run.train_dataloader.batch_size * processes
+    batch_size = run.train_dataloader.batch_size * processes * micro_batches
     if batch_size != base_batch_size(row):
         found.append(f'batch size {batch_size}')
+    if micro_batches > 1:
+        found.append(f'normalisers (of each of {micro_batches} micro-batches)')
     return found
 
 
 def same_run(first: Config, second: Config) -> bool:
     """Whether two configs train the same: all terms, the batch size of a process and the seed are equal."""
-    return (
-        all(part(first) == part(second) for part in PARTS.values())
-        and first.train_dataloader.batch_size == second.train_dataloader.batch_size
-        and seed_of(first) == seed_of(second)
-    )
+    return all_terms(first) == all_terms(second)
+
+
+def all_terms(cfg: Config) -> list:
+    """Return what decides how a config trains, as plain values to compare."""
+    return [seed_of(cfg), cfg.train_dataloader.batch_size, *(part(cfg) for part in PARTS.values())]
 
 
 def seed_of(cfg: Config) -> Any:

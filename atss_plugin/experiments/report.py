@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -10,12 +10,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from .config_files import load_config
+from .ledger import FINISHED
 from .paper import METRICS, Row, Table
 from .protocol import DECISIVE, differences
 from .run import Run, read_run
 
 TRAINED, CHANGED, SMOKE = 'trained', 'trained with changes', 'smoke-trained'
 LEGEND = 'AP in percent, ours / paper'
+LEDGER_LEGEND = '{}: mean ± standard deviation of AP (seeds) on that data set alone, on a small model'
 STYLES = {
     TRAINED: 'bold green',
     CHANGED: 'yellow',
@@ -23,22 +25,25 @@ STYLES = {
     'running': 'cyan',
     'interrupted': 'magenta',
     'failed': 'red',
+    'diverged': 'red',
     'not run': 'dim',
 }
 
 
-def build_report(tables: List[Table], work_dirs: Path) -> pd.DataFrame:
-    """One line a row and run (rows without a run have one line as well).
+def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = ()) -> pd.DataFrame:
+    """One line per row and run (rows without a run have one line as well).
 
     Args:
         tables: the tables to report on.
         work_dirs: where ``atss-plugin run`` keeps its runs; ``mim train``'s own ``CONFIG_NAME/`` counts too.
+        ledger: committed results on other data sets, as :func:`read_ledger` gives them.
 
     Returns:
         Columns ``table, row, experiment, config, settings, status, changes, seed, progress, length, unit,
         work_dir``; for each metric m ``paper m`` and ``m``, in percent; and ``difference``, AP less the
         paper's, for what was trained as the paper says and measured at the end.  Table 8 has none: its
-        numbers are of test-dev, a run's are of val2017.
+        numbers are of test-dev, a run's are of val2017.  For each data set d of the ledger ``d AP`` and
+        ``d deviation`` (mean and standard deviation over seeds), ``d seeds`` and ``d failed`` (runs).
     """
     runs: Dict[str, List[Run]] = {}
     lines = []
@@ -47,7 +52,27 @@ def build_report(tables: List[Table], work_dirs: Path) -> pd.DataFrame:
             if row.experiment not in runs:
                 runs[row.experiment] = find_runs(row, Path(work_dirs))
             lines += [_line(row, run) for run in runs[row.experiment] or [None]]
-    return pd.DataFrame(lines)
+    report = pd.DataFrame(lines)
+    return report.merge(summarise_ledger(ledger), how='left', left_on='experiment', right_index=True)
+
+
+def summarise_ledger(ledger: Sequence[dict]) -> pd.DataFrame:
+    """Return a line for each experiment of a ledger, with the columns that :func:`build_report` adds."""
+    lines = pd.DataFrame(ledger, columns=['data', 'experiment', 'status', 'AP'])
+    lines['AP'] = lines['AP'].astype(float)
+    columns = {}
+    for data in lines['data'].unique():
+        runs = lines[lines['data'] == data].groupby('experiment')
+        columns[f'{data} AP'], columns[f'{data} deviation'] = runs['AP'].mean(), runs['AP'].std()
+        columns[f'{data} seeds'] = runs['status'].agg(lambda status: (status == FINISHED).sum())
+        columns[f'{data} failed'] = runs['status'].agg(lambda status: (status != FINISHED).sum())
+    return pd.DataFrame(columns, index=None if columns else pd.Index([], name='experiment'))
+
+
+def ledger_data(report: pd.DataFrame) -> List[str]:
+    """Return the data sets of the ledger that have results for a report's rows."""
+    names = [column[: -len(' deviation')] for column in report if column.endswith(' deviation')]
+    return [name for name in names if report[f'{name} seeds'].notna().any()]
 
 
 def find_runs(row: Row, work_dirs: Path) -> List[Run]:
@@ -76,7 +101,7 @@ def _line(row: Row, run: Optional[Run]) -> dict:
     for metric in METRICS:
         line[f'paper {metric}'] = row.paper.get(metric)
         line[metric] = run.metrics.get(metric) if run else None
-    comparable = status == TRAINED and row.table != 8 and run.measured_at == run.length
+    comparable = status == TRAINED and row.table != 8 and 'AP' in row.paper and run.measured_at == run.length
     reached = line['AP'] if comparable else None
     line['difference'] = None if reached is None else reached - row.paper['AP']
     return line
@@ -120,6 +145,9 @@ def present(report: pd.DataFrame) -> pd.DataFrame:
             ]
         if metric == 'AP':
             columns['Δ AP'] = ['' if pd.isna(value) else f'{value:+.1f}' for value in report['difference']]
+    first = ~report['row'].duplicated()  # of several runs of a row
+    for data in ledger_data(report):
+        columns[data] = [_of_ledger(line, data) if shown else '' for shown, (_, line) in zip(first, report.iterrows())]
     words = pd.concat([pd.DataFrame(columns), _means(report, columns)], ignore_index=True).fillna('')
     order = {row: place for place, row in enumerate(report['row'].unique())}
     return words.sort_values('row', key=lambda rows: rows.map(order), kind='stable', ignore_index=True)
@@ -140,6 +168,21 @@ def _means(report: pd.DataFrame, columns: dict) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(lines, columns=list(columns))
+
+
+def _of_ledger(line: pd.Series, data: str) -> str:
+    if pd.isna(line[f'{data} seeds']):
+        return '–'
+    mean, deviation = line[f'{data} AP'], line[f'{data} deviation']
+    spread = '' if pd.isna(deviation) else f' ± {deviation:.1f}'
+    failed = f', {line[f"{data} failed"]:.0f} failed' if line[f'{data} failed'] else ''
+    return f'{_number(mean)}{spread} ({line[f"{data} seeds"]:.0f}{failed})'
+
+
+def legend(report: pd.DataFrame) -> str:
+    """Return what the numbers of a report are."""
+    names = ledger_data(report)
+    return '; '.join([LEGEND, *([LEDGER_LEGEND.format(', '.join(names))] if names else [])])
 
 
 def _setting(value) -> str:
@@ -170,14 +213,14 @@ def to_terminal(table: Table, report: pd.DataFrame) -> RichTable:
     """One table for the terminal."""
     words = present(report)
     rich_table = RichTable(
-        title=f'Table {table.number}. {table.title}',
+        title=table.heading,
         title_justify='left',
-        caption=LEGEND,
+        caption=legend(report),
         caption_justify='left',
         box=SIMPLE_HEAD,
     )
     for column in words:
-        number = column in METRICS or column in ('seed', 'Δ AP')
+        number = column in METRICS or column in ('seed', 'Δ AP', *ledger_data(report))
         rich_table.add_column(column, justify='right' if number else 'left', no_wrap=column != 'status')
     for line in words.to_dict('records'):
         line['status'] = Text(line['status'], STYLES.get(line['status'].split(' (')[0], ''))
@@ -189,4 +232,4 @@ def to_markdown(table: Table, report: pd.DataFrame) -> str:
     """One table as markdown."""
     words = present(report)
     text = words.to_markdown(index=False, disable_numparse=True)
-    return f'### Table {table.number}. {table.title}\n\n{text}\n\n{LEGEND}\n'
+    return f'### {table.heading}\n\n{text}\n\n{legend(report)}\n'

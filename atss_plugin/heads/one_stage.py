@@ -1,6 +1,6 @@
 """The one detector head behind all rows of the paper's tables.
 
-Legend: B images, L levels, A anchors a location, C classes, N priors of an image, P priors that the box losses visit.
+Legend: B images, L levels, A anchors per location, C classes, N priors of an image, P priors that the box losses visit.
 """
 
 from collections import OrderedDict
@@ -12,15 +12,17 @@ from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList, OptMultiConfig, reduce_mean
+from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .targets import assign_images, centerness_targets, rows_to_visit
+from .checks import check_assigner, check_box_loss, check_train_cfg
+from .targets import assign_images, box_loss_rows, centerness_targets, needs_predictions, predict_all
 
-# The numbers of RECIPE, sections "Anchors" and "Head"
+# The numbers of docs/recipe.md, "Anchors", "Head" and "Initial weights"
 ONE_SQUARE_ANCHOR = dict(
-    type='AnchorGenerator',
+    type='mmdet.AnchorGenerator',
     ratios=[1.0],
     octave_base_scale=8,
     scales_per_octave=1,
@@ -30,7 +32,7 @@ ONE_SQUARE_ANCHOR = dict(
 FOCAL_LOSS = dict(type='atss_plugin.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0)
 INITIAL_WEIGHTS = dict(
     type='Normal',
-    layer=['Conv2d', 'ModulatedDeformConv2d'],
+    layer='Conv2d',  # not ModulatedDeformConv2d, which keeps its own start; the convolution of its offsets is a Conv2d
     std=0.01,
     override=dict(type='Normal', name='atss_cls', std=0.01, bias_prob=0.01),
 )
@@ -46,7 +48,7 @@ class Outputs(NamedTuple):
 
 @MODELS.register_module()
 class OneStageHead(BaseDenseHead):
-    """Two towers, three outputs and every switch of Table 1; what is positive and where boxes start is injected.
+    """Two towers, three outputs and every improvement of Table 1; what is positive and where boxes start is injected.
 
     "Improved RetinaNet (#A=1)" with all five ticks is the default.  The assigner (``train_cfg.assigner``) defines the
     samples and the coder (``bbox_coder``) where the regression starts; the head knows neither.  Parameters are named
@@ -65,17 +67,22 @@ class OneStageHead(BaseDenseHead):
         dcn_on_last_conv (bool): the last convolution of both towers is a modulated deformable one (Table 8).
         with_scale (bool): "Scalar": a learnable factor for the regression of each level.
         reg_decoded_bbox (bool): the box loss compares decoded boxes (IoU losses), else encoded targets (smooth L1).
-        count_images (bool): divide the classification loss by positives + images instead of positives, as the
-            authors' plain RetinaNet does.
+        count_images (bool): divide the classification loss by positives + images instead of positives, as plain
+            RetinaNet does.
+        average_over_processes (bool): in a distributed run, divide the losses by means over all processes. False
+            divides each process's by its own positives (and images), as plain RetinaNet does.
         loss_cls (dict): focal loss.
         loss_bbox (dict): "GIoU"; without it smooth L1 (and ``reg_decoded_bbox=False``). Not reduced by itself.
         loss_centerness (dict, optional): "Centerness"; None if not ticked.
         train_cfg (dict): ``assigner``.
         test_cfg (dict): ``score_thr``, ``nms_pre``, ``nms``, ``max_per_img``, ``min_bbox_size``.
-        init_cfg (dict): N(0, 0.01), and the classification's bias at a probability of 0.01.
+        init_cfg (dict): N(0, 0.01), and the classification's bias at a probability of 0.01; the weights of deformable
+            convolutions keep their operator's start.
 
     Raises:
         ValueError: a coder for a single anchor with an anchor generator of several, or levels of different A.
+        UsageError: ``loss_bbox`` does not fit ``reg_decoded_bbox``, ``train_cfg`` asks for what this head does not do,
+            or, when it is trained, there is no assigner.
     """
 
     def __init__(
@@ -92,9 +99,10 @@ class OneStageHead(BaseDenseHead):
         with_scale: bool = True,
         reg_decoded_bbox: bool = True,
         count_images: bool = False,
+        average_over_processes: bool = True,
         loss_cls: ConfigType = FOCAL_LOSS,
-        loss_bbox: ConfigType = dict(type='GIoULoss', loss_weight=2.0),
-        loss_centerness: OptConfigType = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        loss_bbox: ConfigType = dict(type='mmdet.GIoULoss', loss_weight=2.0),
+        loss_centerness: OptConfigType = dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         train_cfg: OptConfigType = None,
         test_cfg: OptConfigType = None,
         init_cfg: OptMultiConfig = INITIAL_WEIGHTS,
@@ -110,6 +118,7 @@ class OneStageHead(BaseDenseHead):
         self.dcn_on_last_conv = dcn_on_last_conv
         self.reg_decoded_bbox = reg_decoded_bbox
         self.count_images = count_images
+        self.average_over_processes = average_over_processes
         self.prior_generator = MMDET_TASK_UTILS.build(anchor_generator)
         self.bbox_coder = MMDET_TASK_UTILS.build(bbox_coder)
         self.num_base_priors = self._check_anchors()
@@ -118,8 +127,10 @@ class OneStageHead(BaseDenseHead):
         self.loss_centerness = None if loss_centerness is None else MMDET_MODELS.build(loss_centerness)
         self.train_cfg = train_cfg
         self.test_cfg = test_cfg
-        if train_cfg:  # absent where a model only predicts
-            self.assigner = MMDET_TASK_UTILS.build(train_cfg['assigner'])
+        check_box_loss(self.loss_bbox, reg_decoded_bbox)
+        check_train_cfg(train_cfg)
+        assigner = (train_cfg or {}).get('assigner')  # absent where a model only predicts
+        self.assigner = None if assigner is None else MMDET_TASK_UTILS.build(assigner)
         self._priors = OrderedDict()
         self._init_layers(with_scale)
 
@@ -128,7 +139,7 @@ class OneStageHead(BaseDenseHead):
         anchors = set(self.prior_generator.num_base_priors)
         if len(anchors) != 1:
             raise ValueError(
-                f'anchor_generator gives {self.prior_generator.num_base_priors} anchors a location on its '
+                f'anchor_generator gives {self.prior_generator.num_base_priors} anchors per location on its '
                 'levels; this head shares its convolutions between them and needs the same on all'
             )
         anchors = anchors.pop()
@@ -168,7 +179,8 @@ class OneStageHead(BaseDenseHead):
 
     def init_weights(self) -> None:
         """Initialize the weights, and let the regression start where the coder says."""
-        super().init_weights()
+        # past BaseDenseHead's, which sets the convolutions of deformable offsets to 0
+        BaseModule.init_weights(self)
         nn.init.constant_(self.atss_reg.bias, getattr(self.bbox_coder, 'initial_bias', 0.0))
 
     def forward(self, feats: Sequence[Tensor]) -> Tuple[List[Tensor], List[Tensor], Sequence[Tensor]]:
@@ -220,7 +232,7 @@ class OneStageHead(BaseDenseHead):
         batch_img_metas: List[dict],
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict:
-        """Losses of a batch, all levels and images at once.
+        """Return the losses of a batch, all levels and images at once.
 
         Unlike in mmdet's heads, priors on the padding take part, as they do in the authors' training.
 
@@ -234,27 +246,45 @@ class OneStageHead(BaseDenseHead):
         Returns:
             dict: ``loss_cls``, ``loss_bbox`` and, with centerness, ``loss_centerness``.
         """
+        check_assigner(self)
         priors, num_level_priors = self.get_priors([m.shape[-2:] for m in cls_scores], cls_scores[0].device)
-        target = assign_images(self.assigner, priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore)
         outputs = self._flatten(cls_scores, bbox_preds, centernesses)
+        target = assign_images(
+            self.assigner,
+            priors,
+            num_level_priors,
+            batch_gt_instances,
+            batch_gt_instances_ignore,
+            self._predictions(outputs, priors),
+            self.prior_generator.strides,
+        )
         positive = (target.gt_inds > 0).flatten()
-        # "averaged over all processes": the sum over all processes divided by their number
-        num_pos = reduce_mean(positive.sum().float())
+        num_pos = self._average(positive.sum().float())
         losses = dict(loss_cls=self._loss_cls(outputs.logits, target, positive, num_pos))
         losses.update(self._box_losses(outputs, priors, target, positive, num_pos.clamp(min=1)))
         return losses
 
+    def _predictions(self, outputs: Outputs, priors: Tensor) -> Optional[InstanceList]:
+        """Return what the model predicts, if the assigner looks at it; the losses are the same either way."""
+        if not needs_predictions(self.assigner):
+            return None
+        return predict_all(outputs.logits, outputs.deltas, priors, self.bbox_coder.decode)
+
+    def _average(self, number: Tensor) -> Tensor:
+        """Return the mean of a number over all processes, or the number where each divides by its own."""
+        return reduce_mean(number) if self.average_over_processes else number
+
     def _loss_cls(self, logits: Tensor, target, positive: Tensor, num_pos: Tensor) -> Tensor:
         divisor = num_pos.clamp(min=1)
         if self.count_images:
-            divisor = num_pos + reduce_mean(torch.full_like(num_pos, len(logits)))
+            divisor = num_pos + self._average(torch.full_like(num_pos, len(logits)))
         labels = torch.where(positive, target.labels.flatten(), self.num_classes)
         not_ignored = (target.gt_inds >= 0).flatten().float()
         return self.loss_cls(logits.flatten(0, 1), labels, not_ignored, avg_factor=divisor)
 
     def _box_losses(self, outputs: Outputs, priors: Tensor, target, positive: Tensor, num_pos: Tensor) -> dict:
-        """Box and centerness losses of the positives; zero, with gradients, where there are none."""
-        rows = rows_to_visit(positive)
+        """Return box and centerness losses of the positives; zero, with gradients, where there are none."""
+        rows = box_loss_rows(positive)
         priors = priors.repeat(len(target.gt_inds), 1)[rows]  # (P, 4)
         mask = positive[rows]
         deltas = outputs.deltas.flatten(0, 1)[rows]
@@ -266,9 +296,9 @@ class OneStageHead(BaseDenseHead):
             losses['loss_centerness'] = self.loss_centerness(
                 outputs.centerness.flatten()[rows], centerness, weight, avg_factor=num_pos
             )
-            # "regression weighted by the centerness target and divided by the sum of those targets"
+            # the boxes count as much as they are centred (docs/recipe.md, "Losses")
             weight = weight * centerness
-            divisor = reduce_mean(weight.sum()).clamp(min=torch.finfo(torch.float32).eps)
+            divisor = self._average(weight.sum()).clamp(min=torch.finfo(torch.float32).eps)
         if self.reg_decoded_bbox:
             loss = self.loss_bbox(self.bbox_coder.decode(priors, deltas), boxes, reduction_override='none')
         else:
@@ -314,9 +344,10 @@ class OneStageHead(BaseDenseHead):
 
     @staticmethod
     def _scores(outputs: Outputs, threshold: float) -> Tensor:
-        """Scores (B, N, C), -1 where the classification does not exceed the threshold.
+        """Return scores (B, N, C), -1 where the classification does not exceed the threshold.
 
-        "the threshold is on the classification score alone, the top 1000 and everything after it on the product"
+        The classification alone is compared with the threshold; the best of a level, NMS and the result go by its
+        geometric mean with the centerness (docs/recipe.md, "Inference").
         """
         classification = outputs.logits.sigmoid()
         scores = classification
@@ -328,7 +359,7 @@ class OneStageHead(BaseDenseHead):
 def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
     """Return maps (B, A * channels, H, W) of all levels as one (B, N, channels), at least float32, in the order of the
     priors."""
-    flat = torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], dim=1)
+    flat = torch.cat([m.permute(0, 2, 3, 1).reshape(m.size(0), -1, channels) for m in maps], dim=1)
     return flat if flat.dtype == torch.float64 else flat.float()
 
 

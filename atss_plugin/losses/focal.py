@@ -28,7 +28,7 @@ class FocalLoss(MMDetFocalLoss):
     CPU.
 
     On CUDA, and for what only mmdet's covers (targets that are one-hot, weights for each class, activated or reduced
-    in another way), it is mmdet's.
+    in another way), it is mmdet's.  Half precision is computed in float32, float64 in float64.
     """
 
     def forward(
@@ -47,21 +47,44 @@ class FocalLoss(MMDetFocalLoss):
             weight (Tensor, optional): (N,) weight of each prior.
             avg_factor (Tensor | float, optional): what the sum is divided by; N * C if None.
             reduction_override (str, optional): 'none', 'mean' or 'sum'.
+
+        Raises:
+            RuntimeError: as mmdet's for labels that are not int64, are outside [0, C], or are not one for
+                each row. On an accelerator their values are not looked at, for which the host would have to wait.
         """
         reduction = reduction_override or self.reduction
         summed = reduction == 'sum' and avg_factor is None or reduction == 'mean'
         plain = target.dim() == 1 and pred.dim() == 2 and not self.activated
-        if pred.device.type != 'cpu' or not (summed and plain and (weight is None or weight.dim() == 1)):
+        if pred.device.type == 'cpu' and plain:
+            _check_labels(target, *pred.shape)
+        if pred.device.type != 'cpu' or not (summed and plain and (weight is None or weight.shape == target.shape)):
             return super().forward(pred, target, weight, avg_factor, reduction_override)
-        total = _one_pass(pred.float(), target, weight, self.gamma, self.alpha)
+        logits = pred if pred.dtype == torch.float64 else pred.float()
+        total = _one_pass(logits, target, weight, self.gamma, self.alpha)
         if reduction == 'mean':
             # mmdet adds the smallest float to the divisor it is given
             total = total / (pred.numel() if avg_factor is None else avg_factor + torch.finfo(torch.float32).eps)
         return self.loss_weight * total
 
 
+@uncompiled  # looks at values
+def _check_labels(target: Tensor, num_rows: int, num_classes: int) -> None:
+    """Raise the errors of mmdet's loss, with what may be wrong."""
+    if len(target) != num_rows:
+        raise RuntimeError(f'{len(target)} labels for {num_rows} rows of logits: give one label for each row')
+    if target.dtype != torch.int64:
+        raise RuntimeError(f'labels must be int64, not {target.dtype}')
+    lowest, highest = (int(limit) for limit in target.aminmax()) if num_rows else (0, 0)
+    if lowest < 0 or highest > num_classes:
+        raise RuntimeError(
+            f'the labels go from {lowest} to {highest}, but {num_classes} classes have the labels 0 to '
+            f'{num_classes - 1}, and background is {num_classes}: see whether num_classes of the head is the number of '
+            'classes of the data set'
+        )
+
+
 class OnePassFocal(torch.autograd.Function):
-    """Sum of the sigmoid focal loss of (N, C) float32 logits; the gradient is computed along with the value."""
+    """Sum of the sigmoid focal loss of (N, C) logits, float32 or float64; value and gradient are computed together."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, target: Tensor, weight: Optional[Tensor], gamma: float, alpha: float) -> Tensor:
@@ -78,11 +101,12 @@ class OnePassFocal(torch.autograd.Function):
         x = logits[row, column]
         w = 1.0 if weight is None else weight[row].to(logits.dtype)
         positive, positive_grad = _focal_terms(-x, gamma, alpha)
-        background, background_grad = _focal_terms(x, gamma, 1 - alpha)
+        background, _ = _focal_terms(x, gamma, 1 - alpha)
         total += (w * (positive - background)).sum()
         if needs_grad:
-            # d/dx of the positive term, a function of -x, has the sign turned
-            grad.index_put_((row, column), w * (-positive_grad - background_grad), accumulate=True)
+            # d/dx of the positive term, a function of -x, has the sign turned; it takes the background's place, since
+            # adding the difference would leave the background's rounding errors
+            grad[row, column] = -w * positive_grad
             ctx.save_for_backward(grad)
         return total
 
@@ -105,7 +129,7 @@ def _focal_terms(x: Tensor, gamma: float, weight: float) -> Tuple[Tensor, Tensor
 
 
 def _background(x: Tensor, row_weight: Optional[Tensor], gamma: float, weight: float, grad: Optional[Tensor]) -> Tensor:
-    """Return the summed :func:`_focal_terms` of a block of logits (n, C), in few passes; derivatives go into ``grad``."""
+    """Return the summed :func:`_focal_terms` of logits (n, C), in few passes; derivatives go into ``grad``."""
     p, loss = x.sigmoid(), F.softplus(x)
     factor = p.square() if gamma == 2 else p**gamma
     factor *= weight

@@ -1,6 +1,6 @@
 """Soft voting: one set of detections from those of several views of an image (Table 8, multi-scale testing).
 
-Shape legend: D detections of all views of one image, E pairs of detections of one class that overlap.
+Legend: D detections of all views of one image, E pairs of detections of one class that overlap.
 Boxes are [x1, y1, x2, y2] in pixels, continuous (width = x2 - x1).
 """
 
@@ -14,21 +14,24 @@ from torch import Tensor
 _MAX_PAIRS = 2**18
 
 
-def within_size_range(boxes: Tensor, size_range: Optional[Tuple[float, float]]) -> Tensor:
-    """Which boxes have the size that their scale is trusted with.
+def within_size_range(
+    boxes: Tensor, size_range: Optional[Tuple[float, float]], scale_factor: Tuple[float, float] = (1.0, 1.0)
+) -> Tensor:
+    """Return which boxes have a size that their scale is trusted with.
 
     Args:
-        boxes: (D, 4).
-        size_range: Smallest and largest sqrt(area), ends included; None for any.
+        boxes: (D, 4), in pixels of the original image.
+        size_range: Smallest and largest sqrt(area) in pixels of the resized image, bounds excluded; None for any.
+        scale_factor: Width and height of the resized image, in those of the original one.
 
     Returns:
-        (D, ), bool.
+        (D,), bool.
     """
     if size_range is None:
         return torch.ones_like(boxes[:, 0], dtype=torch.bool)
     width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).unbind(1)
-    size = (width * height).sqrt()
-    return (size >= size_range[0]) & (size <= size_range[1])
+    size = (width * scale_factor[0] * height * scale_factor[1]).sqrt()
+    return (size > size_range[0]) & (size < size_range[1])
 
 
 def soft_voting(
@@ -48,14 +51,14 @@ def soft_voting(
 
     Args:
         boxes: (D, 4), in one frame.
-        scores: (D, ), in [0, 1].
-        labels: (D, ).
+        scores: (D,), in [0, 1].
+        labels: (D,).
         iou_thr: From what overlap with the best a detection belongs to its group.
         score_thr: What score the further members need.
         max_per_img: How many results are kept, the best ones.
 
     Returns:
-        Boxes (R, 4), scores (R, ) and labels (R, ) by falling score, R <= ``max_per_img``.
+        Boxes (R, 4), scores (R,) and labels (R,) by falling score, R <= ``max_per_img``.
     """
     scores, order = scores.sort(descending=True, stable=True)
     boxes, labels = boxes[order], labels[order]
@@ -80,8 +83,8 @@ def soft_voting(
 
 
 def _best_of_group(boxes: Tensor, labels: Tensor, iou_thr: float) -> Tensor:
-    """For each detection (D, ) the index of the best of its group; detections come by falling score."""
-    better, worse = _overlapping_pairs(boxes, labels, iou_thr)  # (E, ), (E, )
+    """Return for each detection (D,) the index of the best of its group; detections come by falling score."""
+    better, worse = _overlapping_pairs(boxes, labels, iou_thr)  # (E,), (E,)
     # Greedy grouping, all at once: a detection is the best of a group unless a better one that overlaps it
     # is. Each round settles at least the first unsettled detection; the rounds end when nothing changes.
     is_best = torch.ones_like(labels, dtype=torch.bool)
@@ -97,7 +100,7 @@ def _best_of_group(boxes: Tensor, labels: Tensor, iou_thr: float) -> Tensor:
 
 
 def _overlapping_pairs(boxes: Tensor, labels: Tensor, iou_thr: float) -> Tuple[Tensor, Tensor]:
-    """Every two detections of one class that overlap: indices (E, ) of the former, (E, ) of the latter."""
+    """Return every two detections of one class that overlap: indices (E,) of the former, (E,) of the latter."""
     pairs = [labels.new_zeros((0, 2), dtype=torch.long)]
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1)
@@ -109,4 +112,5 @@ def _overlapping_pairs(boxes: Tensor, labels: Tensor, iou_thr: float) -> Tuple[T
             former, latter = (ious >= iou_thr).nonzero().unbind(1)
             pair = torch.stack([members[start + former], members[start + latter]], dim=1)
             pairs.append(pair[former < latter])
-    return torch.cat(pairs).unbind(1)
+    former, latter = torch.cat(pairs).unbind(1)
+    return former, latter

@@ -6,6 +6,7 @@ import torch
 from mmdet.models.test_time_augs import DetTTAModel
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
+from torch import Tensor
 
 from atss_plugin.registry import MODELS
 
@@ -23,9 +24,9 @@ class SoftVotingTTA(DetTTAModel):
     apply to a view before the views are merged.
 
     Args:
-        size_ranges: One entry a scale: the ``scale`` of the pipeline's ``Resize``, and the smallest and
-            largest sqrt(area) in pixels of the original image that are kept of it, ends included; None
-            keeps all.
+        size_ranges: One entry per scale: the ``scale`` of the pipeline's ``Resize``, and the smallest and largest
+            sqrt(area) that are kept of its detections, in pixels of the image as resized to that scale, bounds
+            excluded; None keeps all.
         iou_thr: See ``soft_voting``.
         score_thr: See ``soft_voting``.
         max_per_img: How many merged detections an image has at most.
@@ -56,8 +57,9 @@ class SoftVotingTTA(DetTTAModel):
         """Merge the views of one image.
 
         Args:
-            data_samples: One a view, with ``pred_instances`` (boxes in pixels of the original size, still
-                flipped) and, in their metainfo, ``scale``, ``flip``, ``flip_direction`` and ``ori_shape``.
+            data_samples: One per view, with ``pred_instances`` (boxes in pixels of the original size, still
+                flipped) and, in their metainfo, ``scale``, ``scale_factor``, ``flip``, ``flip_direction`` and
+                ``ori_shape``.
 
         Returns:
             The first of them with the merged ``pred_instances``.
@@ -69,12 +71,7 @@ class SoftVotingTTA(DetTTAModel):
             [sample.metainfo for sample in data_samples],
         )
         labels = torch.cat([prediction.labels for prediction in predictions])
-        keep = torch.cat(
-            [
-                within_size_range(prediction.bboxes, self._size_range(sample))
-                for prediction, sample in zip(predictions, data_samples)
-            ]
-        )
+        keep = torch.cat([self._keep(sample) for sample in data_samples])
         boxes, scores, labels = soft_voting(
             boxes[keep], scores[keep], labels[keep], self.iou_thr, self.score_thr, self.max_per_img
         )
@@ -82,11 +79,16 @@ class SoftVotingTTA(DetTTAModel):
         merged.pred_instances = InstanceData(bboxes=boxes, scores=scores, labels=labels)
         return merged
 
+    def _keep(self, sample: DetDataSample) -> Tensor:
+        """Return which detections of a view (D, 4) are kept: (D, ), bool."""
+        for key in ('scale', 'scale_factor'):
+            if key not in sample.metainfo:
+                raise ValueError(
+                    f'a view does not say its {key}: add {key!r} to the meta_keys of PackDetInputs in tta_pipeline'
+                )
+        return within_size_range(sample.pred_instances.bboxes, self._size_range(sample), sample.scale_factor)
+
     def _size_range(self, sample: DetDataSample) -> SizeRange:
-        if 'scale' not in sample.metainfo:
-            raise ValueError(
-                "a view does not say its scale: add 'scale' to the meta_keys of PackDetInputs in tta_pipeline"
-            )
         scale = tuple(sample.metainfo['scale'])
         if scale not in self.size_ranges:
             raise ValueError(

@@ -1,12 +1,13 @@
 # What every run shares, whatever it trains on.
 # A broken install is a clear error.
-custom_imports = dict(imports=['atss_plugin'], allow_failed_imports=False)
+custom_imports = dict(imports=['atss_plugin.registry'], allow_failed_imports=False)
 # A type without a scope is mmdet's; ours are always written 'atss_plugin.X'.
 default_scope = 'mmdet'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    # A validation is logged with its iteration: the loop's epoch, mmengine's default, stays 0.
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # For --resume. No save_best: the paper's AP is the last checkpoint's, not the best on val2017.
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=3),

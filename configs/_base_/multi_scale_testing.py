@@ -1,6 +1,7 @@
 # Multi-scale testing with soft voting, for `mim test mmdet CONFIG --checkpoint ... --tta`.
-# An entry: a scale (longer side at most, shorter side), and the sizes that are kept of its detections, as
-# sqrt(area) in pixels of the original image. The plain test scale, the last, is kept whole.
+# An entry: a scale (longer side at most, shorter side), and the sizes that are kept of its detections: sqrt(area) in
+# pixels of the image as resized to that scale, bounds excluded. The plain test scale, the last, is kept whole.
+# Scales, ranges and frame are the authors' (docs/recipe.md, "Table 8").
 size_ranges = [
     ((1333, 400), (96, 10000)),
     ((1333, 500), (96, 10000)),

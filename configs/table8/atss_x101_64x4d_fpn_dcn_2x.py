@@ -1,9 +1,10 @@
 # Table 8, row "ResNeXt-101-64x4d-DCN", paper AP 47.7 (test-dev)
-# Weights and mean: its parent's; deformable convs take the 3x3 weights, offset 0, modulation 0.5.
+# Weights and mean: its parent's; deformable convs take the 3x3 weights, their offsets start at random.
 _base_ = './atss_x101_64x4d_fpn_2x.py'
 model = dict(
     backbone=dict(
-        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False), stage_with_dcn=(False, False, True, True)
+        dcn=dict(type='atss_plugin.DCNv2', deform_groups=1, fallback_on_stride=False),
+        stage_with_dcn=(False, False, True, True),
     ),  # c4-c5
     bbox_head=dict(dcn_on_last_conv=True),
 )

@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData
 from atss_plugin.assigners import (
     ATSSAssigner,
     CenterSamplingAssigner,
+    DDODAssigner,
     IoUAssigner,
     SpatialScaleAssigner,
     TopKIoUAssigner,
@@ -55,6 +56,12 @@ class TestGroundTruths:
         ):
             assign(name, [instances([[0.0, 0.0, 9.0, 9.0]]), bad])
 
+    @pytest.mark.parametrize('name', MAKERS)
+    def test_no_labels(self, name):
+        images = [instances([[0.0, 0.0, 9.0, 9.0]]), InstanceData(bboxes=torch.zeros(1, 4))]
+        with pytest.raises(ValueError, match='ground truths of image 1 in the batch have no labels'):
+            assign(name, images)
+
     def test_labels(self):
 
         class Loose(dict):  # InstanceData itself refuses fields of different lengths
@@ -80,6 +87,10 @@ class TestPriors:
     def test_shape(self, name, shape):
         with pytest.raises(ValueError, match=r'priors must be \(N, 4\) boxes xyxy, not of shape'):
             assign(name, [instances([[0.0, 0.0, 9.0, 9.0]])], priors=torch.zeros(shape))
+
+    def test_rotated(self):
+        with pytest.raises(ValueError, match='rotated boxes'):
+            assign('iou', [instances([[0.0, 0.0, 9.0, 9.0]])], priors=torch.zeros(10, 5))
 
     @pytest.mark.parametrize('value', [NAN, INF])
     @pytest.mark.parametrize('name', MAKERS)
@@ -176,8 +187,10 @@ class TestSettings:
 
     def test_alpha_without_predictions(self):
         layout = make_layout()
-        with pytest.raises(ValueError, match='alpha=0.8 needs scores and bboxes.*alpha=None'):
-            ATSSAssigner(alpha=0.8).assign(InstanceData(priors=layout.priors), instances([[0.0, 0.0, 50.0, 50.0]]))
+        with pytest.raises(ValueError, match="alpha=0.8 is DDOD's cost.*atss_plugin.DDODAssigner"):
+            ATSSAssigner(alpha=0.8)
+        with pytest.raises(ValueError, match='DDODAssigner needs scores and bboxes in pred_instances'):
+            DDODAssigner(alpha=0.8).assign(InstanceData(priors=layout.priors), instances([[0.0, 0.0, 50.0, 50.0]]))
 
 
 class TestHead:

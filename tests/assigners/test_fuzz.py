@@ -50,6 +50,10 @@ def ground_truths(draw, most=8):
     return torch.cat([rows[:, :2], rows[:, :2] + rows[:, 2:]], 1)
 
 
+# any float32, but for those so near to 0 that an area or an IoU is rounded to 0
+COORDINATE = st.floats(-1e3, 1e3, width=32).map(lambda x: x if abs(x) > 1e-6 else 0.0)
+
+
 @FUZZ
 @given(st.data())
 @pytest.mark.parametrize('name', MAKERS)
@@ -104,7 +108,7 @@ def test_batches(name, data):
 
 
 @FUZZ
-@given(boxes=st.lists(st.tuples(*[st.floats(-1e3, 1e3, width=32)] * 4), max_size=6))
+@given(boxes=st.lists(st.tuples(*[COORDINATE] * 4), max_size=6))
 @pytest.mark.parametrize('name', MAKERS)
 def test_any_floats(name, boxes):
     """Any four finite numbers are a box: nothing crashes, and what is not a box is not positive."""

@@ -65,6 +65,22 @@ def test_max_iou_assigner(seed):
         )
 
 
+@pytest.mark.parametrize('negative', [0.4, (0.1, 0.4), (0.2, 0.5)], ids=str)
+@pytest.mark.parametrize('seed', SEEDS)
+def test_max_iou_assigner_without_low_quality(seed, negative):
+    """An interval of negatives, as mmdet takes it, and only what reaches the threshold is positive."""
+    layout, gts = make_layout(size=SIZE), instances(random_boxes(8, SIZE, seed))
+    ours = assign(IoUAssigner(0.5, negative, match_low_quality=False), layout, gts, levels=False)
+    theirs = assign(MaxIoUAssigner(0.5, negative, match_low_quality=False), layout, gts, levels=False)
+    for name in ('gt_inds', 'labels', 'max_overlaps'):
+        assert_close(getattr(ours, name), getattr(theirs, name), rtol=0, atol=0)
+
+
+def test_the_third_argument_is_named():
+    with pytest.raises(TypeError, match='positional'):
+        IoUAssigner(0.5, 0.4, 0.0)  # mmdet's min_pos_iou
+
+
 @pytest.mark.parametrize('seed', SEEDS)
 @pytest.mark.parametrize(
     'sampling, assigner',

@@ -121,13 +121,13 @@ class TestTies:
         for k, expected in [(1, [5]), (2, [5, 6]), (3, [5, 6, 9]), (4, [5, 6, 9, 10])]:
             for levels in (None, [16]):
                 c = ATSSAssigner(topk=k).candidates(layout.priors, levels, box)
-                assert sorted(c.index[c.mask].tolist()) == expected
+                assert sorted(c.prior[0].tolist()) == expected
 
     def test_distance_after_four_equal_ones(self):
         """Eight anchors are next nearest to that corner, at the same distance."""
         layout = make_layout(size=(32, 32), strides=(8,))
         c = ATSSAssigner(topk=9).candidates(layout.priors, None, torch.tensor([[0.0, 0.0, 32.0, 32.0]]))
-        assert sorted(c.index[0].tolist()) == sorted([5, 6, 9, 10] + [1, 2, 4, 7, 8])
+        assert sorted(c.prior[0].tolist()) == sorted([5, 6, 9, 10] + [1, 2, 4, 7, 8])
 
     @pytest.mark.parametrize('name', MAKERS)
     def test_equal_ground_truths(self, name):
@@ -168,7 +168,7 @@ class TestDetails:
     def test_single_candidate_is_its_own_threshold(self, box, positive):
         layout = make_layout(size=(32, 32), strides=(64,))
         c = ATSSAssigner().candidates(layout.priors, None, torch.tensor([box]))
-        assert_close(c.threshold, c.iou[c.mask].to(c.threshold))
+        assert_close(c.threshold, c.iou[0].to(c.threshold))
         assert float(c.std) == 0
         assert one_image(ATSSAssigner(), layout, torch.tensor([box])).tolist() == [int(positive)]
 
@@ -177,16 +177,16 @@ class TestDetails:
         layout = make_layout(size=(32, 48))
         boxes = random_boxes(6, (32, 48), seed=4)
         c = ATSSAssigner().candidates(layout.priors, layout.num_level_priors, boxes)
-        assert c.mask.sum(1).tolist() == [9 + 6 + 2 + 1 + 1] * 6
+        assert c.prior.shape == (6, 9 + 6 + 2 + 1 + 1)
         for g, box in enumerate(boxes.tolist()):
-            index = c.index[g][c.mask[g]].tolist()
+            index = c.prior[g].tolist()
             ious = torch.tensor([oracle.iou(layout.priors[p].tolist(), box) for p in index], dtype=torch.float64)
-            assert_close(c.iou[g][c.mask[g]].double(), ious, rtol=1e-5, atol=1e-6)
+            assert_close(c.iou[g].double(), ious, rtol=1e-5, atol=1e-6)
             assert_close(c.mean[g].double(), ious.mean(), rtol=1e-5, atol=1e-6)
             assert_close(c.std[g].double(), ious.std(), rtol=1e-5, atol=1e-6)
             assert_close(c.threshold[g], c.mean[g] + c.std[g])
             levels = [sum(p >= n for n in (24, 30, 32, 33)) for p in index]
-            assert c.level[c.mask[g]].tolist() == levels
+            assert c.level.tolist() == levels
 
     @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
     @pytest.mark.parametrize('topk', [3, 5, 6, 7, 9, 11, 13])
@@ -295,15 +295,15 @@ class TestDetails:
         layout = make_layout(size=(96, 128), strides=(8, 16, 32), **A3)
         boxes = random_boxes(5, (96, 128), seed=1)
         c = ATSSAssigner(topk=9).candidates(layout.priors, None, boxes)
-        assert c.mask.sum(1).tolist() == [3 * (9 + 9 + 9)] * 5
+        assert c.prior.shape == (5, 3 * (9 + 9 + 9))
         c = ATSSAssigner(topk=9, anchors_per_location=1).candidates(layout.priors, layout.num_level_priors, boxes)
-        assert c.mask.sum(1).tolist() == [9 + 9 + 9] * 5
+        assert c.prior.shape == (5, 9 + 9 + 9)
 
     def test_a9_one_shape_at_a_time(self):
         """All nine anchors of a location are candidates together."""
         layout = make_layout(size=(64, 64), strides=(8, 16), **A9)
         c = ATSSAssigner(topk=4).candidates(layout.priors, None, random_boxes(3, (64, 64), seed=1))
-        for row in c.index:
+        for row in c.prior:
             locations = torch.unique(torch.div(row, 9, rounding_mode='floor'), return_counts=True)
             assert locations[1].tolist() == [9] * 8
 
@@ -324,7 +324,7 @@ class TestDetails:
         half = torch.tensor([8.0, 16.0]).repeat(4)[:, None]
         priors = torch.cat([points - half, points + half], 1)
         c = ATSSAssigner(topk=2).candidates(priors, [8], torch.tensor([[35.0, 5.0, 55.0, 25.0]]))
-        assert sorted(c.index[c.mask].tolist()) == [0, 1, 2, 3]
+        assert sorted(c.prior[0].tolist()) == [0, 1, 2, 3]
 
     @pytest.mark.parametrize('name', MAKERS)
     def test_empty_level(self, name):

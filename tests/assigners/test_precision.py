@@ -18,10 +18,17 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from atss_plugin import ATSSAssigner, CenterSamplingAssigner, IoUAssigner, SpatialScaleAssigner, TopKIoUAssigner
-from atss_plugin.assigners import pyramid
+from atss_plugin import (
+    ATSSAssigner,
+    CenterSamplingAssigner,
+    DDODAssigner,
+    IoUAssigner,
+    SpatialScaleAssigner,
+    TopKIoUAssigner,
+)
 from atss_plugin.heads import one_stage
-from tests.assigners.test_arrays import everything
+from atss_plugin.matching import PyramidCache, pyramid_cache
+from tests.assigners.test_accelerator import everything
 from tests.heads.helpers import (
     HEADS,
     IMAGE,
@@ -103,14 +110,14 @@ def test_a_pyramid_that_half_precision_holds_exactly_is_assigned_as_in_float32(a
 
 
 @pytest.mark.parametrize('dtype', HALVES)
-def test_half_precision_predictions_take_part_in_alpha(dtype):
+def test_half_precision_predictions_take_part_in_ddods_cost(dtype):
     """DDOD's cost from predictions in half precision is computed in float32."""
     priors, levels = pyramid_of(128, ratios=[1.0], octave_base_scale=4, scales_per_octave=1)
     gts = InstanceData(bboxes=random_boxes(12, 128, 1), labels=torch.arange(12) % 3)
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(len(priors), 3, generator=generator).to(dtype)
     boxes = (priors + torch.randn(priors.shape, generator=generator)).to(dtype)
-    assigner = ATSSAssigner(alpha=0.8)
+    assigner = DDODAssigner(alpha=0.8)
     found, expected = (
         assigner.assign(InstanceData(priors=priors, scores=s, bboxes=b), levels, gts)
         for s, b in ((scores, boxes), (scores.float(), boxes.float()))
@@ -253,11 +260,11 @@ def elsewhere(monkeypatch):
     """Where the code asks for the device of a tensor, to save work on the CPU, it is told another."""
     monkeypatch.setattr(
         one_stage,
-        'rows_to_visit',
-        lambda positive, visit=one_stage.rows_to_visit: visit(positive.as_subclass(Elsewhere)),
+        'box_loss_rows',
+        lambda positive, rows=one_stage.box_loss_rows: rows(positive.as_subclass(Elsewhere)),
     )
     for assigner in ASSIGNERS.values():
-        monkeypatch.setattr(assigner, 'pyramids', pyramid.PyramidCache())
+        monkeypatch.setattr(assigner, 'pyramids', PyramidCache())
     with everything(on_host=False):
         yield
 
@@ -364,15 +371,14 @@ def test_nothing_in_a_training_step_waits_for_the_device(name, monkeypatch):
             if k in ('ratios', 'octave_base_scale', 'scales_per_octave')
         },
     )
-    build = pyramid.Pyramid
+    find = pyramid_cache.find_pyramid
 
-    def build_elsewhere(on_device, *args):
-        with everything(on_host=False):
-            found = on_meta(build(priors, *args))
+    def find_elsewhere(on_device, *args):
+        found = on_meta(find(priors, *args))
         found.priors = on_device
         return found
 
-    monkeypatch.setattr(pyramid, 'Pyramid', build_elsewhere)
+    monkeypatch.setattr(pyramid_cache, 'find_pyramid', find_elsewhere)
     head.loss_by_feat(*head(feats), gts, metas)
     outputs = head(feats)
     with Waits() as waits:

@@ -233,11 +233,11 @@ def without(name):
 
 
 BAD_CHECKPOINTS = [
-    pytest.param(without('rpn.head.bbox_pred.bias'), r'1 missing: rpn\.head\.bbox_pred\.bias', id='missing'),
+    pytest.param(without('rpn.head.bbox_pred.bias'), r'1 missing: bbox_head\.atss_reg\.bias', id='missing'),
     pytest.param(dict(model=ones(R50, mask=(3,))), '1 unexpected: mask', id='unexpected'),
     pytest.param(
         dict(model=ones(R50, **{'rpn.head.cls_logits.bias': (20,)})),
-        r'another shape: rpn\.head\.cls_logits\.bias \(20,\) instead of \(80,\)',
+        r'another shape: bbox_head\.atss_cls\.bias \(20,\) instead of \(80,\)',
         id='shape',
     ),
     pytest.param(

@@ -50,7 +50,7 @@ X64 = resnext(64, 4, 'open-mmlab://resnext101_64x4d')
 
 
 def dcn(*stages):
-    return dict(dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False), stage_with_dcn=stages)
+    return dict(dcn=dict(type='atss_plugin.DCNv2', deform_groups=1, fallback_on_stride=False), stage_with_dcn=stages)
 
 
 LAST_CONV = {'model.bbox_head.dcn_on_last_conv': True}
@@ -155,9 +155,7 @@ def test_deformable_convs_are_where_they_belong_and_learn(row, stages):
     if stages:
         expected |= {'bbox_head.cls_convs.1.conv', 'bbox_head.reg_convs.1.conv'}
     assert deformable == expected
-    # Offsets start at zero, also in the head, whose other convs start at N(0, 0.01).
     modules = dict(model.named_modules())
-    assert not any(modules[name].conv_offset.weight.any() for name in deformable)
     # A ResNet without pretrained weights starts with blocks that add nothing and so pass no gradient on.
     for module in model.backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -174,8 +172,45 @@ def test_deformable_convs_are_where_they_belong_and_learn(row, stages):
         assert len(model.test_step(batch_of_two())) == 2
 
 
+def assert_uniform(weight, bound):
+    """Its largest values reach the bound and do not pass it, and it is flat in between."""
+    assert 0.99 * bound < weight.abs().max() <= 1.00001 * bound
+    torch.testing.assert_close(weight.std(), torch.tensor(bound / math.sqrt(3)), rtol=0.03, atol=0)
+
+
+def assert_normal(weight):
+    """N(0, 0.01)."""
+    assert abs(weight.std() - 0.01) < 4e-4 and abs(weight.mean()) < 1e-3 and weight.abs().max() > 0.03
+
+
+@pytest.mark.parametrize('row', ['atss_r101_fpn_dcn_2x', 'atss_x101_64x4d_fpn_dcn_2x'])
+def test_initial_weights_of_deformable_convs(row, tmp_path):
+    """Offsets: Kaiming uniform (a = 1) in the backbone, N(0, 0.01) in the towers. Tower weights: +-1 / sqrt(fan_in)."""
+    model = in_small(f'table8/{row}.py')
+    weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
+    without_dcn = {**model.backbone, 'dcn': None, 'stage_with_dcn': (False,) * 4}
+    published = MODELS.build(without_dcn).state_dict()
+    torch.save(published, weights['checkpoint'])
+    model.backbone.init_cfg = weights
+    model.bbox_head.update(in_channels=64, feat_channels=64)
+    model.neck.update(out_channels=64)
+    model = build(model)
+    for name, conv in model.named_modules():
+        if not isinstance(conv, ModulatedDeformConv2d):
+            continue
+        assert not conv.conv_offset.bias.any()
+        if name.startswith('backbone'):
+            assert_uniform(conv.conv_offset.weight, math.sqrt(3 / (9 * conv.in_channels)))
+            assert torch.equal(conv.weight, published[name[len('backbone.') :] + '.weight'])
+        else:
+            assert_normal(conv.conv_offset.weight)
+            assert_uniform(conv.weight, 1 / 24)  # 1 / sqrt(9 * 64)
+            assert not conv.bias.any()
+    assert_normal(model.bbox_head.cls_convs[0].conv.weight)
+
+
 def test_biases_of_deformable_offsets_follow_the_rule():
-    """Every parameter named bias: twice the rate, no decay. mmengine's own switch would leave these out."""
+    """Every parameter named bias: twice the rate, no decay. mmengine's own option would leave these out."""
     config = load('table8/atss_r101_fpn_dcn_2x.py')
     model = build(in_small('table8/atss_r101_fpn_dcn_2x.py'))
     groups = build_optim_wrapper(model, config.optim_wrapper).param_groups
@@ -297,6 +332,7 @@ def random_tensors(name):
     return tensors
 
 
+@pytest.mark.slow
 def test_mim_test_of_a_converted_checkpoint(converted, coco, tmp_path, mmdet_package):
     config = CONFIGS / 'official/atss_R_50_FPN_1x.py'
     small = ('--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(320,200)')  # for the time it takes
@@ -304,6 +340,7 @@ def test_mim_test_of_a_converted_checkpoint(converted, coco, tmp_path, mmdet_pac
     assert_detections(results, at_most=100)
 
 
+@pytest.mark.slow
 def test_mim_test_with_tta(converted, coco, tmp_path, mmdet_package):
     config = tmp_path / 'two_small_scales.py'
     bases = ['official/atss_R_50_FPN_1x.py', '_base_/multi_scale_testing.py']

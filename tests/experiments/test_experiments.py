@@ -2,11 +2,11 @@
 
 import json
 import os
-import socket
 import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from mmengine.config import Config
 
@@ -18,10 +18,9 @@ from atss_plugin.experiments import (
     load_tables,
     plan_jobs,
     read_run,
-    run_jobs,
     select_tables,
 )
-from atss_plugin.experiments.job import Job, Launch
+from atss_plugin.experiments.job import Launch
 from atss_plugin.experiments.report import report_json, to_markdown
 
 METRICS = dict(mAP=0.391, mAP_50=0.571, mAP_75=0.424, mAP_s=0.23, mAP_m=0.43, mAP_l=0.51)
@@ -42,8 +41,14 @@ def fake_run(work_dir: Path, row_config: str, iteration=90000, changes=(), metri
     text = '\n'.join(json.dumps(line) for line in lines) + '\n{"loss": 1.2, "it'
     (log.parent / 'vis_data' / 'scalars.json').write_text(text)
     if iteration >= 5000:
-        (work_dir / 'last_checkpoint').write_text(f'{work_dir}/iter_{iteration // 5000 * 5000}.pth')
+        write_checkpoint(work_dir / f'iter_{iteration // 5000 * 5000}.pth')
     return work_dir
+
+
+def write_checkpoint(path: Path):
+    """A complete file, and mmengine's note that it is the last."""
+    torch.save(dict(meta=dict()), path)
+    (path.parent / 'last_checkpoint').write_text(str(path))
 
 
 def row(row_id):
@@ -133,21 +138,6 @@ def test_status(tmp_path, kwargs, status):
     assert report['status'].tolist() == [status]
     # only what was trained as the paper says is compared with it
     assert report['difference'].notna().tolist() == [status == 'trained']
-
-
-@pytest.mark.parametrize(
-    'launch, state',
-    [
-        pytest.param(dict(pid=os.getpid(), returncode=None), 'running', id='alive'),
-        pytest.param(dict(pid=2**22 + 1, returncode=None), 'interrupted', id='killed with its starter'),
-        pytest.param(dict(pid=os.getpid(), returncode=1), 'failed', id='failed'),
-        pytest.param(dict(pid=os.getpid(), returncode=None, host='another'), 'running', id='on another machine'),
-    ],
-)
-def test_state_of_a_started_run(tmp_path, launch, state):
-    fake_run(tmp_path / 'a', 'table4/k3.py', iteration=20000, age=60)
-    (tmp_path / 'a/launch.json').write_text(json.dumps({'host': socket.gethostname(), **launch}))
-    assert read_run(tmp_path / 'a').state == state
 
 
 def test_run_record(tmp_path):
@@ -260,7 +250,7 @@ def test_finished_runs_are_skipped_and_interrupted_ones_resumed(tmp_path):
     fake_run(tmp_path / 't4.k7/seed0', 'table4/k7.py', iteration=300, changes=options)
     jobs = plan(tmp_path, ['t4.k3', 't4.k5', 't4.k7', 't4.k11'])
     assert [job.action for job in jobs] == ['skip', 'resume', 'train', 'train']
-    assert [('--resume' in job.command) for job in jobs] == [False, True, False, False]
+    assert [('--resume' in job.words()) for job in jobs] == [False, True, False, False]
 
 
 def test_another_configuration_in_the_folder_is_an_error(tmp_path):
@@ -285,21 +275,6 @@ def test_an_overlay_is_merged_over_the_row_and_cfg_options_over_both(tmp_path):
     )
     assert job.merged.train_cfg.max_epochs == overlay.train_cfg.max_epochs
     assert not job.work_dir.exists()  # planning writes nothing
-
-
-def test_a_failure_does_not_stop_the_next_run(tmp_path, capfd):
-    def job(name, *command):
-        return Job(row(name), 0, tmp_path / name, 'train', '', list(command), Config())
-
-    jobs = [
-        job('t4.k3', 'timeit', '-n', '1', 'raise ValueError("too few [things]")'),
-        job('t4.k5', 'timeit', '-n', '1', 'print("ran")'),
-    ]
-    failed = run_jobs(jobs)
-    assert failed == [jobs[0]] and jobs[0].error() == 'ValueError: too few [things]'
-    assert jobs[1].returncode == 0 and 'ran' in capfd.readouterr().out
-    assert json.loads((tmp_path / 't4.k3/launch.json').read_text())['returncode'] == 1
-    assert read_run(tmp_path / 't4.k3').state == 'failed'
 
 
 def test_metafile_holds_the_paper_apart_from_results():

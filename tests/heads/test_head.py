@@ -1,4 +1,4 @@
-"""The head: normalisers, batches without ground truth, Table 1's switches, detections.
+"""The head: normalisers, batches without ground truth, Table 1's improvements, detections.
 
 Values and gradients of the standard setting are held to the golden numbers (test_golden.py) and to
 mmdet's ATSSHead (test_mmdet_second_opinion.py).
@@ -297,7 +297,7 @@ def test_loss_and_predict_of_data_samples(variant):
         assert_close(a.bboxes, b.bboxes)
 
 
-class TestSwitches:
+class TestImprovements:
     """Table 1 by config: what is not ticked is not there."""
 
     def names(self, config):
@@ -313,7 +313,7 @@ class TestSwitches:
         assert self.names(BOX) == self.names(POINT) == tower | outputs | {f'scales.{i}.scale' for i in range(5)}
 
     @pytest.mark.parametrize(
-        'switch, missing',
+        'change, missing',
         [
             pytest.param(dict(norm_cfg=None), '.gn.', id='groupnorm'),
             pytest.param(dict(loss_centerness=None), 'atss_centerness', id='centerness'),
@@ -321,8 +321,8 @@ class TestSwitches:
             pytest.param(dict(conv_bias=False), '.conv.bias', id='conv_bias'),
         ],
     )
-    def test_off(self, switch, missing):
-        on, off = self.names(BOX), self.names(dict(BOX, **switch))
+    def test_off(self, change, missing):
+        on, off = self.names(BOX), self.names(dict(BOX, **change))
         assert off == {name for name in on if missing not in name} and off < on
 
     def test_names_are_mmdets(self):

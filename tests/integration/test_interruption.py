@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from atss_plugin.engine import IncompleteCheckpointError
+from atss_plugin.checkpoint_loading import IncompleteCheckpointError
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ STEPS, INTERVAL = 12, 3  # of two images; a checkpoint every INTERVAL steps
 KILLED_AFTER = 8
 CONFIG = f"""
 _base_ = '{ROOT}/configs/miniature.py'
-custom_imports = dict(imports=['atss_plugin', 'kill_hook'], allow_failed_imports=False)
+custom_imports = dict(imports=['atss_plugin.registry', 'kill_hook'], allow_failed_imports=False)
 custom_hooks = [*_base_.custom_hooks, dict(type='KillHook')]
 train_dataloader = dict(batch_size=2, dataset=dict(num_images={2 * INTERVAL}, pipeline=[
     dict(type='LoadImageFromFile'),

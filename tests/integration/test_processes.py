@@ -1,5 +1,6 @@
 """Two processes with a batch each train as one process with both batches: losses, gradients, weights.
 
+Where each process divides by its own positives (plain RetinaNet), they train as two that know nothing of each other.
 The processes are started once and run every case; gloo on the CPU stands in for NCCL. They meet at a file, so
 no port is chosen, and a collective that one of them never joins fails after ``PATIENCE`` instead of hanging.
 """
@@ -13,6 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,7 +30,12 @@ from tests.heads.helpers import (
 )
 
 WORLD = 2
+OWN_POSITIVES = {
+    name: dict(HEADS[name], average_over_processes=False) for name in ('box-plain_retinanet', 'box-atss', 'point-ssc')
+}
 PATIENCE = timedelta(seconds=120)
+# both processes see the same boxes, in other images: equally many positives
+ALIKE = (BATCHES['both'][0], BATCHES['both'][0])
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
@@ -70,9 +77,10 @@ def process(rank: int, folder: str) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME='lo', LOCAL_RANK=str(rank))
     dist.init_process_group('gloo', f'file://{folder}/meeting', timeout=PATIENCE, rank=rank, world_size=WORLD)
     results = {}
-    for name, head in HEADS.items():
+    heads = {**HEADS, **{f'{name}-own': head for name, head in OWN_POSITIVES.items()}}
+    for name, head in heads.items():
         model = DistributedDataParallel(Trained(head), find_unused_parameters=False)
-        for case, batches in BATCHES.items():
+        for case, batches in {**BATCHES, 'alike': ALIKE}.items():
             for _ in range(2):
                 results[name, case] = train_step(model, *batch(batches[rank], 2 * rank))
     # a longer batch on one process, as at the end of an epoch grouped by aspect ratio
@@ -117,6 +125,20 @@ def test_two_processes_equal_one_with_both_batches(distributed, name, case):
     assert_alike(distributed, (name, case), alone)
 
 
+@pytest.mark.parametrize('case', [pytest.param(c, id=c.replace(' ', '_')) for c in BATCHES])
+@pytest.mark.parametrize('name', OWN_POSITIVES)
+def test_own_positives_equal_two_separate_processes(distributed, name, case):
+    """Each loss is that of a process alone, and the gradient the mean of theirs: not that of one with both batches."""
+    alone = [train_step(Trained(OWN_POSITIVES[name]), *batch(BATCHES[case][rank], 2 * rank)) for rank in range(WORLD)]
+    for rank, (losses, _) in enumerate(alone):
+        torch.testing.assert_close(distributed[rank][f'{name}-own', case][0], losses, rtol=1e-5, atol=1e-6)
+        gradients = {key: mean(a[1][key] for a in alone) for key in alone[0][1]}
+        torch.testing.assert_close(distributed[rank][f'{name}-own', case][1], gradients, rtol=1e-4, atol=1e-6)
+    if case == 'process 1 without':  # divided by 1 (and its images) there, by a mean of both otherwise
+        other = mean(d[name, case][0]['loss_cls'] for d in distributed)
+        assert not torch.isclose(mean(losses['loss_cls'] for losses, _ in alone), other, rtol=1e-3)
+
+
 @pytest.mark.parametrize('name', HEADS)
 def test_without_any_ground_truth_every_parameter_has_a_gradient(distributed, name):
     """Each process divides by one positive at least, as the authors do; so two of them divide by two."""
@@ -126,6 +148,36 @@ def test_without_any_ground_truth_every_parameter_has_a_gradient(distributed, na
     alone = tuple({name: v / processes for name, v in values.items()} for values in (losses, gradients))
     assert losses['loss_bbox'] == 0 and losses['loss_cls'] > 0
     assert_alike(distributed, (name, 'nobody'), alone)
+
+
+def accumulated(name: str, batches: tuple) -> dict:
+    """Return the gradients with which mmengine's optimizer steps after several batches in turn."""
+    model, at_step = Trained(HEADS[name]), []
+
+    class Recorder(OptimWrapper):
+        def step(self, **kwargs):
+            at_step.append({key: p.grad.clone() for key, p in model.named_parameters()})
+
+    optimizer = Recorder(torch.optim.SGD(model.parameters(), lr=1.0), accumulative_counts=len(batches))
+    for rank, images in enumerate(batches):
+        optimizer.update_params(sum(model(*batch(images, 2 * rank)).values()))
+    (gradients,) = at_step
+    return gradients
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_micro_batches_have_the_gradients_of_as_many_processes(distributed, name):
+    """``run --accumulate``: where batches have equally many positives, it makes no difference at all."""
+    for rank in range(WORLD):
+        torch.testing.assert_close(accumulated(name, ALIKE), distributed[rank][name, 'alike'][1], rtol=1e-4, atol=1e-6)
+
+
+def test_what_micro_batches_declare_to_differ_does_differ(distributed):
+    """Each is divided by its own positives, where processes average theirs."""
+    key = 'head.atss_cls.weight'
+    case = 'process 1 without'
+    ours, theirs = accumulated('box-atss', BATCHES[case])[key], distributed[0]['box-atss', case][1][key]
+    assert (ours - theirs).abs().max() > 0.1 * theirs.abs().max()
 
 
 def test_batches_of_different_size(distributed):

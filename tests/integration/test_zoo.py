@@ -59,7 +59,7 @@ class Head(NamedTuple):
     Attributes:
         config (str): mmdet's config of it.
         place (str): where the config has the assigner.
-        anchors (tuple[int], optional): anchors a location of each level; None: the priors are no grid.
+        anchors (tuple[int], optional): anchors per location of each level; None: the priors are not a grid.
         assigners (tuple[str]): which of ours are tried.
         same_shape (bool): the head wants images of one shape.
         predicts (bool): False where mmdet 3.3 cannot predict, whatever the assigner.
@@ -118,7 +118,7 @@ HEADS = {
         'guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py', 'train_cfg.ga_assigner', predicts=False
     ),
     'RepPointsHead-init': Head('reppoints/reppoints-moment_r50_fpn_1x_coco.py', 'train_cfg.init.assigner'),
-    # boxes that are no grid: refined anchors, proposals
+    # boxes that do not form a grid: refined anchors, proposals
     'RepPointsHead-refine': Head(
         'reppoints/reppoints-bbox_r50_fpn-gn_head-gn-grid_1x_coco.py', 'train_cfg.refine.assigner', None, ON_BOXES
     ),
@@ -203,12 +203,12 @@ def test_trains_and_detects(head, name, tmp_path, monkeypatch):
             assert bool(((image.scores >= 0) & (image.scores <= 1)).all())
 
 
-ALPHA = dict(type='atss_plugin.ATSSAssigner', alpha=0.8)
+DDOD = dict(type='atss_plugin.DDODAssigner', alpha=0.8)
 
 
-def test_alpha_in_ddod_equals_mmdets(tmp_path, monkeypatch):
+def test_ddods_cost_in_ddod_equals_mmdets(tmp_path, monkeypatch):
     calls = record_calls(monkeypatch)
-    train_step(detector_with(HEADS['DDODHead'], ALPHA, tmp_path), batch())
+    train_step(detector_with(HEADS['DDODHead'], DDOD, tmp_path), batch())
     assert len(calls) == 2
     for call in calls:
         expected = MMDetATSSAssigner(topk=9, alpha=0.8).assign(
@@ -222,7 +222,7 @@ def test_alpha_in_ddod_equals_mmdets(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('alpha', [0.0, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize('seed', range(5))
-def test_alpha_on_random_predictions_equals_mmdets(alpha, seed):
+def test_ddods_cost_on_random_predictions_equals_mmdets(alpha, seed):
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape):
@@ -242,7 +242,7 @@ def test_alpha_on_random_predictions_equals_mmdets(alpha, seed):
     predictions = InstanceData(
         priors=priors, bboxes=priors + 20 * uniform(*priors.shape), scores=4 * uniform(len(priors), 80) - 2
     )
-    ours = assigners.ATSSAssigner(alpha=alpha).assign(predictions, sizes, gts)
+    ours = assigners.DDODAssigner(alpha=alpha).assign(predictions, sizes, gts)
     mmdets = MMDetATSSAssigner(topk=9, alpha=alpha).assign(predictions, sizes, gts)
     assert (mmdets.gt_inds > 0).any()
     torch.testing.assert_close(ours.gt_inds, mmdets.gt_inds, rtol=0, atol=0)
@@ -331,7 +331,7 @@ def test_crowds_of_coco_are_ignored(tmp_path, monkeypatch):
 
 
 NO_LEVELS = 'use IoUAssigner or TopKIoUAssigner'
-POINTS = 'points with strides'
+POINTS = 'Points with strides'
 REFUSED = [
     pytest.param(Head('yolox/yolox_tiny_8xb8-300e_coco.py'), 'atss', ValueError, POINTS, id='YOLOXHead-atss'),
     pytest.param(Head('yolox/yolox_tiny_8xb8-300e_coco.py'), 'iou', ValueError, POINTS, id='YOLOXHead-iou'),
@@ -366,9 +366,9 @@ def test_refuses_toods_second_assigner(tmp_path):
         train_step(build(shrink(config.model)), batch())
 
 
-def test_refuses_alpha_without_predictions(tmp_path):
-    detector = detector_with(HEADS['RetinaHead'], ALPHA, tmp_path)
-    with pytest.raises(ValueError, match='alpha=0.8 needs scores and bboxes'):
+def test_refuses_ddods_cost_without_predictions(tmp_path):
+    detector = detector_with(HEADS['RetinaHead'], DDOD, tmp_path)
+    with pytest.raises(ValueError, match='DDODAssigner needs scores and bboxes'):
         train_step(detector, batch())
 
 

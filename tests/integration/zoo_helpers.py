@@ -160,16 +160,17 @@ class Call(NamedTuple):
 
 def record_calls(monkeypatch) -> List[Call]:
     """From now on every call of one of our assigners is noted in the list returned."""
-    calls, assign_batch = [], base.PyramidAssigner.assign_batch
+    calls, assign_batch = [], base.Assigner.assign_batch
 
     def noting(self, priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore=None, predictions=None):
         result = assign_batch(
             self, priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore, predictions
         )
-        for gt, inds, overlaps in zip(batch_gt_instances, result.gt_inds, result.max_overlaps):
+        predicted = predictions or [None] * len(batch_gt_instances)
+        for pred, gt, inds, overlaps in zip(predicted, batch_gt_instances, result.gt_inds, result.max_overlaps):
             calls.append(
                 Call(
-                    predictions,
+                    pred,
                     gt,
                     num_level_priors,
                     priors[:, :4].detach().clone(),
@@ -180,7 +181,7 @@ def record_calls(monkeypatch) -> List[Call]:
             )
         return result
 
-    monkeypatch.setattr(base.PyramidAssigner, 'assign_batch', noting)
+    monkeypatch.setattr(base.Assigner, 'assign_batch', noting)
     return calls
 
 
@@ -210,7 +211,7 @@ def predict(detector: torch.nn.Module, data: dict) -> List[InstanceData]:
 
 
 def scene(call: Call, sizes: List[int], anchors: Sequence[int]) -> Scene:
-    """The oracle's view of a call: levels of these sizes, with so many anchors a location."""
+    """The oracle's view of a call: levels of these sizes, with so many anchors per location."""
     priors = call.priors.double().numpy()
     # the A anchors of a location share its point, but for the rounding of their corners to float32
     points = ((priors[:, :2] + priors[:, 2:]) / 2).round(3)

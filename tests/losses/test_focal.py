@@ -179,3 +179,49 @@ def test_inputs_are_left_alone():
     value_and_gradient(FocalLoss(), logits, targets, weights)
     for after, before in zip((logits, targets, weights), copies):
         assert_close(after, before, rtol=0, atol=0)
+
+
+def test_float64_stays_float64():
+    """Also by finite differences, which only float64 is exact enough for."""
+    logits, targets, weights = scene(12, 4, seed=5)
+    exact = logits.double().requires_grad_()
+    value = FocalLoss()(exact, targets, weights.double(), avg_factor=3.0)
+    assert value.dtype == torch.float64
+    expected = (by_the_formula(logits, targets, 2.0, 0.25) * weights.double()[:, None]).sum() / 3
+    assert_close(value.detach(), expected, rtol=1e-7, atol=0)  # the divisor has the smallest float32 added
+    assert torch.autograd.gradcheck(lambda x: FocalLoss()(x, targets, weights.double(), avg_factor=3.0), exact)
+
+
+@pytest.mark.parametrize(
+    'targets',
+    [
+        pytest.param([0, 5, 6, 2], id='above background'),
+        pytest.param([0, -1, 3, 2], id='negative'),
+        pytest.param([0, 1, 2], id='fewer than rows'),
+        pytest.param([0, 1, 2, 3, 4], id='more than rows'),
+        pytest.param([0.0, 1.0, 2.0, 3.0], id='not whole numbers'),
+        pytest.param([True, False, True, True], id='a mask'),
+    ],
+)
+@pytest.mark.parametrize('options', [dict(avg_factor=2.0), dict(reduction_override='none')], ids=['ours', 'mmdets'])
+def test_bad_labels_are_refused_as_by_mmdet(targets, options):
+    logits, targets = torch.zeros((4, 5)), torch.tensor(targets)
+    with pytest.raises((RuntimeError, ValueError, AssertionError)) as theirs:
+        MMDetFocalLoss()(logits, targets, **options)
+    with pytest.raises(theirs.type, match='label'):
+        FocalLoss()(logits, targets, **options)
+
+
+def test_a_head_of_too_few_classes_is_told_so():
+    with pytest.raises(RuntimeError, match='go from 0 to 7, but 5 classes have the labels 0 to 4.*num_classes'):
+        FocalLoss()(torch.zeros((2, 5)), torch.tensor([0, 7]), avg_factor=1.0)
+
+
+def test_flat_weights_of_every_logit_and_weights_that_do_not_fit():
+    """As mmdet's: (N * C,) weights every logit, anything else is an error."""
+    logits, targets, _ = scene(6, 5, seed=2)
+    by_logit = torch.rand(30, generator=torch.Generator().manual_seed(0))
+    assert_close(FocalLoss()(logits, targets, by_logit), MMDetFocalLoss()(logits, targets, by_logit))
+    for kind in (FocalLoss, MMDetFocalLoss):
+        with pytest.raises(AssertionError):
+            kind()(logits, targets, torch.ones(4))

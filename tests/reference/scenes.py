@@ -120,3 +120,9 @@ def assert_equals_oracle(gt_inds: torch.Tensor, answer: Answer) -> None:
         f'priors {wrong[:10].tolist()} (of {len(wrong)}): got {gt_inds.numpy()[wrong[:10]].tolist()}, '
         f'by the definition {answer.gt_inds[wrong[:10]].tolist()}'
     )
+
+
+def assert_same_assignment(found, expected) -> None:
+    """Two assignments of a batch (or of an image) say the same of every prior, to the last bit."""
+    for name in ('gt_inds', 'labels', 'max_overlaps'):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0)

@@ -1,6 +1,7 @@
 """Soft voting equals the recipe written as plain loops, and the TTA model feeds it the right detections."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from atss_plugin.tta import SoftVotingTTA, soft_voting
+from atss_plugin.tta import SoftVotingTTA, soft_voting, within_size_range
+from tests.configs.helpers import build, load, shrink
 from tests.conftest import ROOT
 
 CONFIG = ROOT / 'configs/table8/atss_x101_32x8d_fpn_dcn_2x_ms.py'
-# The recipe: the shorter side of a scale and the sqrt(area) that are kept of it; 800 is the plain test scale.
+# The recipe: the shorter side of a scale and the sqrt(area), in pixels of the image resized to it, that are kept of its
+# detections, bounds excluded; 800 is the plain test scale.
 SIZE_RANGES = {
     400: (96, 10000),
     500: (96, 10000),
@@ -225,27 +228,110 @@ def test_flips_and_scales_are_undone():
     )
 
 
-def test_each_scale_keeps_its_sizes():
-    """Every view reports boxes of all sizes, each view in a class of its own, so that nothing merges."""
-    sizes = torch.tensor([40.0, 64.0, 95.9, 96.0, 192.0, 192.1, 256.0, 257.0, 900.0])
+# What is kept of a scale, as sqrt(area) in pixels of the original image, by hand: the recipe's range times the original
+# side over the resized one. At 400 a 640 x 480 image is 5/6 as large: 96 pixels there are 115.2 here. The longer
+# side of the panorama is 1333 at every scale up to 800, 4/3 of the original, and 3000 at the others.
+LOWER_AND_UPPER = {
+    '4:3': (
+        {400: 115.2, 500: 92.16, 600: 51.2, 640: 48.0},
+        {1100: 111.71, 1200: 102.4, 1300: 70.89, 1400: 65.83, 1800: 25.6},
+    ),
+    'small': (
+        {400: 23.04, 500: 18.43, 600: 10.24, 640: 9.6},
+        {1100: 22.34, 1200: 20.48, 1300: 14.18, 1400: 13.17, 1800: 5.12},
+    ),
+    'panorama': (
+        {400: 72.0, 500: 72.0, 600: 48.0, 640: 48.0},
+        {1100: 85.33, 1200: 85.33, 1300: 64, 1400: 64, 1800: 32},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    'width, height, kind',
+    [
+        pytest.param(640, 480, '4:3', id='landscape'),
+        pytest.param(480, 640, '4:3', id='portrait'),
+        pytest.param(128, 96, 'small', id='small'),
+        pytest.param(1000, 200, 'panorama', id='the longer side limits'),
+    ],
+)
+def test_each_scale_keeps_its_sizes_in_the_resized_image(width, height, kind):
+    """Every view reports boxes just below and above every bound, in a class of its own, so that nothing merges."""
+    lower, upper = LOWER_AND_UPPER[kind]
+    sizes = torch.tensor(
+        [bound * factor for bound in {*lower.values(), *upper.values()} for factor in (0.99, 1.01)] + [0.5, 500.0]
+    )
 
     def detect(_, sample):
         label = 2 * min(sample.scale) + int(sample.flip)
-        start = torch.arange(len(sizes)) * 2000.0
+        start = torch.arange(len(sizes)) * 6000.0
         boxes = torch.stack([start, start, start + sizes / 2, start + sizes * 2], dim=1)
         return boxes, torch.full_like(sizes, 0.5), torch.full_like(sizes, label).long()
 
-    (result,) = build_tta(detect).test_step(views_of(np.zeros((100, 100, 3), np.uint8)))
+    model = build_tta(detect)
+    model.max_per_img = 10000
+    (result,) = model.test_step(views_of(np.zeros((height, width, 3), np.uint8)))
     boxes, labels = result.pred_instances.bboxes, result.pred_instances.labels
     found = sorted(zip(labels.tolist(), (2 * (boxes[:, 2] - boxes[:, 0])).tolist()))
     expected = sorted(
         (2 * shorter + flip, size)
-        for shorter, (low, high) in SIZE_RANGES.items()
+        for shorter in SIZE_RANGES
         for flip in range(2)
         for size in sizes.tolist()
-        if low <= size <= high
+        if lower.get(shorter, 0) < size < upper.get(shorter, math.inf)
     )
     torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0, atol=0.01)
+
+
+def test_a_real_detector_is_filtered_by_its_output_before_it_is_rescaled():
+    """Of a scale of 7/3, plain and flipped, those detections are kept whose sizes the head itself gave in the range."""
+    config = load('atss_r50_fpn_1x.py').model
+    config.test_cfg.score_thr = 0.0
+    detector = build(shrink(config)).eval()
+    scale, image = (400, 140), np.random.RandomState(0).randint(0, 256, (60, 90, 3), dtype=np.uint8)
+    pipeline = Config.fromfile(CONFIG).tta_pipeline[1]
+    pipeline['transforms'][0] = [dict(type='Resize', scale=scale, keep_ratio=True)]
+    views = TRANSFORMS.build(pipeline)(
+        dict(img=image, img_id=1, img_path='', ori_shape=image.shape[:2], img_shape=image.shape[:2])
+    )
+    own = []
+    with torch.no_grad():
+        for view, sample in zip(views['inputs'], views['data_samples']):
+            data = detector.data_preprocessor(dict(inputs=[view], data_samples=[deepcopy(sample)]))
+            own += [s.pred_instances for s in detector.predict(data['inputs'], data['data_samples'], rescale=False)]
+    sides = torch.cat([found.bboxes[:, 2:] - found.bboxes[:, :2] for found in own])
+    sizes, scores = sides.prod(-1).sqrt(), torch.cat([found.scores for found in own])
+    # bounds that nothing is near: in the middle of the widest gaps of the lower and of the upper half
+    ordered = sizes.unique()
+    half, gaps = len(ordered) // 2, ordered.diff()
+    low, high = (ordered[i] + gaps[i] / 2 for i in (gaps[:half].argmax(), half + gaps[half:].argmax()))
+    kept = (sizes > low) & (sizes < high)
+    assert 0 < kept.sum() < len(kept)
+    model = SoftVotingTTA(
+        [(scale, (low.item(), high.item()))], iou_thr=1.1, score_thr=0, max_per_img=1000, module=detector
+    )
+    batch = {key: [[view] for view in views[key]] for key in ('inputs', 'data_samples')}
+    with torch.no_grad():
+        (result,) = model.test_step(batch)
+    torch.testing.assert_close(result.pred_instances.scores, scores[kept].sort(descending=True)[0])
+
+
+def test_bounds_are_excluded():
+    """Sides of 24, 48 and 64 in the original image are 96, 192 and 256 in one four times as wide and high."""
+    boxes = torch.tensor([[0.0, 0.0, side, side] for side in (0, 24, 25, 47, 48, 64)])
+    kept = {
+        limits: within_size_range(boxes, limits, (4.0, 4.0)).int().tolist()
+        for limits in ((96, 192), (0, 256), (0, 10000), None)
+    }
+    assert kept == {
+        (96, 192): [0, 0, 1, 1, 0, 0],
+        (0, 256): [0, 1, 1, 1, 1, 0],
+        (0, 10000): [0, 1, 1, 1, 1, 1],
+        None: [1, 1, 1, 1, 1, 1],
+    }
+    assert within_size_range(boxes[2:3], (50, 51), (1.0, 4.0)).tolist() == [False]  # sqrt(25 * 100) is the bound
+    assert within_size_range(boxes[2:3], (49, 51), (1.0, 4.0)).tolist() == [True]
 
 
 def test_no_detection_in_any_view():
@@ -277,8 +363,9 @@ def test_bad_size_ranges(size_ranges, message):
 @pytest.mark.parametrize(
     'scale, message',
     [
-        pytest.param({}, 'meta_keys', id='view without a scale'),
-        pytest.param(dict(scale=(1333, 500)), r'\(1333, 500\)', id='scale without a range'),
+        pytest.param({}, 'its scale: .*meta_keys', id='view without a scale'),
+        pytest.param(dict(scale=(1333, 400)), 'its scale_factor: .*meta_keys', id='view without a scale factor'),
+        pytest.param(dict(scale=(1333, 500), scale_factor=(1.0, 1.0)), r'\(1333, 500\)', id='scale without a range'),
     ],
 )
 def test_views_that_do_not_fit_the_size_ranges(scale, message):

@@ -1,0 +1,91 @@
+"""Judges the paper's claims by the committed ledger.
+
+Prints for every claim the paper's difference, ours with its 95 % interval, paired over seeds, and a verdict:
+
+  shown           the interval lies above 0 (a > b), or inside the margin (a = b)
+  contradicted    it lies below 0, or outside the margin
+  not decided     neither
+  not run         no seed of both rows is in the ledger
+
+The claims and their margins are registered in configs/evidence/claims.yml; docs/evidence.md says what the intervals
+assume.
+
+examples:
+  atss-plugin claims                                       on the miniature
+  atss-plugin claims --data bccd --json                    on another data set, as JSON
+  atss-plugin claims --into docs/evidence.md               renew the block between the markers of a document
+"""
+
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from atss_plugin.errors import UsageError
+from atss_plugin.experiments import load_tables
+from atss_plugin.experiments.claims import load_claims
+from atss_plugin.experiments.claims_report import (
+    replace_block,
+    summarise,
+    tabulate,
+    tell_correlation,
+    to_json,
+    to_markdown,
+)
+from atss_plugin.experiments.ledger import read_ledger
+from atss_plugin.experiments.verdicts import CONTRADICTED, NOT_DECIDED, NOT_RUN, SHOWN, correlate_ranks, judge_claims
+
+from .console import wide_console
+
+NAME = 'claims'
+HELP = "judge the paper's claims by the committed results"
+MIN_WIDTH = 180  # characters that the table needs
+STYLES = {SHOWN: 'green', CONTRADICTED: 'red', NOT_DECIDED: 'yellow', NOT_RUN: 'dim'}
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument('--data', help='the data set (default: the registered one)')
+    parser.add_argument('--ledger', metavar='FILE', help="the ledger (default: the project's own)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument('--markdown', action='store_true', help='print markdown')
+    form.add_argument('--json', action='store_true', help='print JSON')
+    form.add_argument('--into', metavar='FILE', help='write the markdown between the markers of this document')
+
+
+def run(args) -> int:
+    registration, lines = load_claims(), read_ledger(args.ledger)
+    data = args.data or registration.data
+    if data not in registration.margins:
+        raise UsageError(f'no margin is registered for {data!r}; data sets are {", ".join(registration.margins)}')
+    found = judge_claims(lines, registration, data)
+    tables = [table for table in load_tables() if table.number < 8]
+    total = len({row.experiment for table in tables for row in table.rows})
+    correlation = correlate_ranks(lines, tables, data, registration.metric)
+    if args.json:
+        print(to_json(found, correlation, data))
+        return 0
+    words = summarise(lines, found, data), tabulate(found)
+    ranks = tell_correlation(correlation, total)
+    if args.into:
+        path = Path(args.into)
+        path.write_text(replace_block(path.read_text(encoding='utf-8'), to_markdown(*words, ranks)), encoding='utf-8')
+    elif args.markdown:
+        print(to_markdown(*words, ranks))
+    else:
+        _print(*words, ranks)
+    return 0
+
+
+def _print(summary, table, ranks) -> None:
+    rich_table = RichTable(title=summary, title_justify='left', caption=ranks, caption_justify='left', box=SIMPLE_HEAD)
+    for column in table:
+        right = column in ('paper', 'ours', 'interval', 'margin', 'seeds')
+        rich_table.add_column('95 % interval' if column == 'interval' else column, justify='right' if right else 'left')
+    for line in table.to_dict('records'):
+        claim = line['seeds'] == ''  # the line of a claim itself, above its comparisons
+        cells = [Text(cell) for cell in line.values()]
+        cells[0].pad_left(0 if claim else 3)
+        cells[list(line).index('verdict')].stylize(STYLES[line['verdict']])
+        rich_table.add_row(*cells, style='bold' if claim else None)
+    wide_console(MIN_WIDTH).print(rich_table)

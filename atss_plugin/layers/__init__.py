@@ -1,0 +1,5 @@
+"""Layers of the backbone that start otherwise than mmcv's."""
+
+from .dcn_v2 import DCNv2
+
+__all__ = ['DCNv2']

@@ -1,0 +1,79 @@
+"""The ground truths of a batch, all images in one.
+
+Legend: G ground truths of all images together, N priors of an image, B images.
+"""
+
+from typing import List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from .boxes import from_host, on_host
+
+
+class GroundTruths(NamedTuple):
+    """The ground truths of a batch, image after image, and where no prior may be positive.
+
+    Attributes:
+        boxes (Tensor): (G, 4) xyxy in pixels, float32 or float64.
+        numbers_labels (Tensor): (2, G + 1) int64, their numbers within the image, from 1, and their labels; the last
+            column is 0 and -1, no ground truth.
+        row (Tensor): (G + 1,) 0 to G; the last is no ground truth.
+        image (Tensor): (G,) the image of each.
+        first_slot (Tensor): (G + 1,) image * N, where its image begins among the priors of all images; the last is B *
+            N.
+        counts (list[int]): how many each of the B images has.
+        num_priors (int): N.
+        ignored (Tensor, optional): (B * N,) bool, priors that may not be positive and are not background either.
+    """
+
+    boxes: Tensor
+    numbers_labels: Tensor
+    row: Tensor
+    image: Tensor
+    first_slot: Tensor
+    counts: List[int]
+    num_priors: int
+    ignored: Optional[Tensor] = None
+
+    @property
+    def labels(self) -> Tensor:
+        """(G,) int64."""
+        return self.numbers_labels[1, :-1]
+
+    @property
+    def num_slots(self) -> int:
+        """B * N."""
+        return len(self.counts) * self.num_priors
+
+
+def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -> GroundTruths:
+    """Join the ground truths of all images.
+
+    On an accelerator a box that is NaN or infinite becomes an empty one, which no prior can be positive for: asking
+    for it would make the host wait.
+
+    Args:
+        boxes (sequence): (G, 4) float tensors xyxy in pixels, one per image.
+        labels (sequence): (G,) integer tensors, one per image.
+        priors (Tensor): (N, 4) the priors that all images share.
+
+    Raises:
+        ValueError: images with a different number of boxes and labels.
+    """
+    counts = [len(box) for box in boxes]
+    for i, (count, label) in enumerate(zip(counts, labels)):
+        if len(label) != count:
+            raise ValueError(f'image {i} in the batch has {count} boxes but {len(label)} labels')
+    image = [i for i, count in enumerate(counts) for _ in range(count)]
+    number = [n for count in counts for n in range(1, count + 1)]
+    first_slot = [i * len(priors) for i in [*image, len(counts)]]
+    size = len(image)
+    known = from_host([*image, *first_slot, *range(size + 1), *number, 0, -1], priors.device)
+    image, first_slot, row, number, none = known.split([size, size + 1, size + 1, size + 1, 1])
+    joined = torch.cat(list(boxes)).detach() if counts else priors.new_zeros((0, 4))
+    if not on_host(priors):
+        largest = torch.linalg.vector_norm(joined, float('inf'), dim=1, keepdim=True)
+        joined = torch.where(largest < float('inf'), joined, number[-1])
+    numbers_labels = torch.cat([number, *labels, none]).view(2, size + 1)
+    return GroundTruths(joined, numbers_labels, row, image, first_slot, counts, len(priors))

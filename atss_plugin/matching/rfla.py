@@ -1,0 +1,85 @@
+"""RFLA: positives by the receptive fields of locations, for tiny objects (https://arxiv.org/abs/2208.08738).
+
+Legend: G ground truths of the batch, g of them in a chunk, N priors, k candidates of a ground truth.
+"""
+
+from typing import Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from .assignment import Assignment, finish, to_highest
+from .boxes import centers, chunks, from_host, inside, to_float64, topk_smallest
+from .ground_truths import GroundTruths
+from .predictions import levels_of
+from .pyramid import Pyramid
+from .spatial_scale import check_one_per_level
+
+# Theoretical receptive fields of P3 to P7 of ResNet-50 in pixels, those that the authors use.
+RECEPTIVE_FIELDS = (91, 267, 427, 555, 811)
+
+
+def rfla(
+    pyramid: Pyramid,
+    gts: GroundTruths,
+    topk: Tuple[int, int] = (3, 1),
+    decay: float = 0.9,
+    receptive_fields: Sequence[float] = RECEPTIVE_FIELDS,
+    in_gt_box: bool = False,
+) -> Assignment:
+    """Take the locations whose receptive field is most like the object, in two stages.
+
+    The effective receptive field of a location is a Gaussian around its point, its deviation half the radius of the
+    theoretical one.  First the k1 locations of highest RFD are positive; then, with fields ``decay`` times as wide, the
+    k2 of highest RFD, unless they are positive already (for whatever object).  A location that several objects of a
+    stage claim goes to the highest RFD.  With A anchors per location the lowest of them are taken.
+
+    Args:
+        pyramid (Pyramid): the priors, of which only the points count.
+        gts (GroundTruths): the ground truths.
+        topk (tuple[int, int]): k1 and k2, over all levels.
+        decay (float): beta of the paper.
+        receptive_fields (sequence): sides of the theoretical receptive fields in pixels, one per level.
+        in_gt_box (bool): only points inside of the object are positive.
+
+    Raises:
+        ValueError: another number of receptive fields than of levels.
+    """
+    check_one_per_level('receptive_fields', receptive_fields, pyramid)
+    fields = to_float64(from_host(receptive_fields, pyramid.points.device, torch.float32))
+    deviation = fields[levels_of(pyramid)] / 4  # half the radius
+    first, second = (_stage(pyramid, gts, deviation * shrink, k, in_gt_box) for shrink, k in zip((1.0, decay), topk))
+    owner = torch.where(first.owner < len(gts.boxes), first.owner, second.owner)
+    return finish(owner.flatten(), gts)
+
+
+def _stage(pyramid: Pyramid, gts: GroundTruths, deviation: Tensor, k: int, in_gt_box: bool) -> Assignment:
+    """Return the assignment of the k locations of highest RFD."""
+    points = pyramid.points
+    number = torch.arange(len(points), dtype=points.dtype, device=points.device)
+    priors_of, likenesses = [], []
+    for part in chunks(len(gts.boxes), 2 * len(points)):
+        rfd = receptive_field_distance(to_float64(gts.boxes[part, None]), points, deviation)
+        priors_of.append(topk_smallest(-rfd, number, min(k, len(points))))
+        likenesses.append(rfd.gather(1, priors_of[-1]))
+    prior, likeness = torch.cat(priors_of), torch.cat(likenesses)
+    # nothing is like a box of no area
+    positive = likeness > 0
+    if in_gt_box:
+        positive = positive & inside(gts.boxes[:, None], points[prior])
+    return to_highest(prior, likeness, positive, gts)
+
+
+def receptive_field_distance(boxes: Tensor, points: Tensor, deviation: Tensor) -> Tensor:
+    """Return RFD = 1 / (1 + KL(field || box)) (...), high where they are alike, 0 for a box of no area.
+
+    Args:
+        boxes (Tensor): (..., 4), the Gaussians of mean (cx, cy) and covariance diag(w^2 / 4, h^2 / 4).
+        points (Tensor): (..., 2) the means of the fields in pixels.
+        deviation (Tensor): (...) their standard deviation in pixels.
+    """
+    variance = ((boxes[..., 2:] - boxes[..., :2]) / 2).square()
+    ratio = deviation.square()[..., None] / variance
+    apart = (centers(boxes) - points).square() / variance
+    divergence = (ratio + apart - ratio.log() - 1).sum(-1) / 2
+    return torch.where((variance > 0).all(-1), 1 / (1 + divergence), 0.0)

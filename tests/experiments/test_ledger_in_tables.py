@@ -1,0 +1,78 @@
+"""The ledger's results stand in the tables and figures apart from the paper's AP."""
+
+import json
+
+import pytest
+from matplotlib.figure import Figure
+
+from atss_plugin.cli import main
+from atss_plugin.experiments import build_report, load_tables, select_tables
+from atss_plugin.experiments.figures import save_figures
+from atss_plugin.experiments.ledger import write_ledger
+from atss_plugin.experiments.report import report_json, to_markdown
+from tests.experiments.helpers import line, lines
+
+LEDGER = [
+    *lines(t3__retinanet_atss=(25.0, 26.0), t4__k3=(24.0,)),
+    line('t4.k3', 1, status='diverged'),
+    line('t4.k5', 0, status='failed'),
+]
+
+
+def cells(text):
+    return [[cell.strip() for cell in row.strip('|').split('|')] for row in text.splitlines() if row.startswith('| ')]
+
+
+def test_mean_deviation_and_seeds_stand_beside_the_paper(tmp_path):
+    tables = select_tables(load_tables(), ['t4.k3', 't4.k5', 't4.k7', 't4.k9'])
+    report = build_report(tables, tmp_path, LEDGER)
+    header, *rows = cells(to_markdown(tables[0], report))
+    assert header == ['row', 'k', 'config', 'status', 'seed', 'AP', 'Δ AP', 'miniature']
+    assert [(row[5], row[7]) for row in rows] == [
+        ('– / 38.0', '24.0 (1, 1 failed)'),
+        ('– / 38.8', '– (0, 1 failed)'),
+        ('– / 39.1', '–'),
+        ('– / 39.3', '25.5 ± 0.7 (2)'),  # of the experiment that Table 3 shows
+    ]
+    record = json.loads(report_json(report))[3]
+    assert record['AP'] is None and record['difference'] is None
+    assert record['miniature AP'] == 25.5 and record['miniature deviation'] == pytest.approx(0.5**0.5)
+
+
+def test_a_report_without_results_has_no_such_column(tmp_path):
+    tables = select_tables(load_tables(), ['t4.k3', 't4.k7'])
+    assert 'miniature' not in to_markdown(tables[0], build_report(tables, tmp_path))
+    others = [line('t5.scale5', 0, 25.0)]
+    assert 'miniature' not in to_markdown(tables[0], build_report(tables, tmp_path, others))
+
+
+def test_data_sets_are_apart(tmp_path):
+    tables = select_tables(load_tables(), ['t4.k3'])
+    report = build_report(tables, tmp_path, [*LEDGER, line('t4.k3', 0, 50.0, data='bccd')])
+    header, row = cells(to_markdown(tables[0], report))
+    assert header[-2:] == ['miniature', 'bccd'] and row[-2:] == ['24.0 (1, 1 failed)', '50.0 (1)']
+
+
+@pytest.mark.parametrize('words', [['4'], ['3']], ids=['curve', 'rows'])
+def test_figures_have_a_panel_for_them(tmp_path, monkeypatch, words):
+    drawn = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, path, **kwargs: drawn.append(figure))
+    tables = select_tables(load_tables(), words)
+    save_figures(tables, build_report(tables, tmp_path, LEDGER), tmp_path)
+    save_figures(tables, build_report(tables, tmp_path), tmp_path)
+    both, alone = drawn
+    assert len(alone.axes) == 1 and len(both.axes) == 2
+    paper, ours = both.axes
+    values = {round(value, 6) for curve in ours.lines for value in (*curve.get_xdata(), *curve.get_ydata())}
+    assert 25.5 in values and 39.3 not in values
+    values = {round(value, 6) for curve in paper.lines for value in (*curve.get_xdata(), *curve.get_ydata())}
+    assert 39.3 in values and 25.5 not in values
+    assert 'miniature' in ours.get_title(loc='left') and 'Table' in paper.get_title(loc='left')
+
+
+def test_the_command_reads_the_ledger(tmp_path, capsys):
+    write_ledger(LEDGER, tmp_path / 'runs.jsonl')
+    words = ['tables', 't4.k9', '--work-dirs', str(tmp_path), '--ledger', str(tmp_path / 'runs.jsonl')]
+    assert main([*words, '--figures', str(tmp_path / 'figures')]) == 0
+    assert '25.5 ± 0.7 (2)' in capsys.readouterr().out
+    assert (tmp_path / 'figures/table4.png').read_bytes().startswith(b'\x89PNG')
