@@ -16,6 +16,7 @@ model = dict(
         out_indices=(0, 1, 2),
         norm_cfg=dict(type='BN'),
         norm_eval=False,
+        zero_init_residual=False,  # learns faster from scratch
     ),
     neck=dict(in_channels=[16, 32, 64], out_channels=64, start_level=0),
     bbox_head=dict(num_classes=4, in_channels=64, feat_channels=64, stacked_convs=1),
@@ -41,7 +42,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     _delete_=True,
-    batch_size=4,
+    batch_size=2,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='atss_plugin.ShapesDataset', num_images=1500, seed=0, pipeline=train_pipeline),
@@ -61,7 +62,7 @@ train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=3, val_in
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=0.0015, weight_decay=0.05),
     clip_grad=dict(max_norm=10),
 )
 param_scheduler = [

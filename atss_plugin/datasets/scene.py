@@ -24,7 +24,8 @@ SHORTER_SIDE, INPUT_SIDE = 480, 800
 MIN_SIDE = 4  # pixels of an object
 MAX_COVERED = 50  # percent of a box that the boxes in front of it may take together
 PLACES = 16  # tried for an object, to find one as crowded as it should be
-MIN_CONTRAST = 150  # to the background, sum of the differences of the three channels
+SHADE, STRIPE = 64, 32  # how much the colour of an object changes to its sides, and on its stripes
+STRIPES = 8  # across an object
 PATCH = 8  # pixels, the grain of the background
 
 
@@ -67,10 +68,7 @@ def compose(seed: int, index: int, height: int, width: int) -> Scene:
             box, overlaps = place
             covered = np.append(covered + overlaps, 0)
             boxes = np.concatenate([boxes, box[None]])
-    shapes = tuple(
-        Shape(random.randint(len(CLASSES)), tuple(box), _colour(random, apart_from=background))
-        for box in boxes.tolist()
-    )
+    shapes = tuple(Shape(random.randint(len(CLASSES)), tuple(box), _colour(random, 96, 160)) for box in boxes.tolist())
     return Scene((height, width), background, shapes, (seed, index))
 
 
@@ -85,9 +83,26 @@ def paint(scene: Scene) -> np.ndarray:
     _paint_bars(image, random, random.randint(4, 16))
     for shape in scene.shapes:
         x1, y1, x2, y2 = shape.box
-        image[y1:y2, x1:x2][silhouette(CLASSES[shape.label], y2 - y1, x2 - x1)] = shape.colour
+        mask = silhouette(CLASSES[shape.label], y2 - y1, x2 - x1)
+        image[y1:y2, x1:x2][mask] = surface(shape, y2 - y1, x2 - x1)[mask]
     _paint_bars(image, random, random.randint(1, 5))
     return image
+
+
+def surface(shape: Shape, height: int, width: int) -> np.ndarray:
+    """Return the colours (h, w, 3) of an object, of which each part tells what it belongs to and where, as parts of
+    natural objects do.
+
+    Blue grows from left to right, red from top to bottom; stripes in green have the direction of the class.
+    """
+    x, y = np.arange(width), np.arange(height)[:, None]
+    across, down = (STRIPES * x // width, STRIPES * y // height)
+    stripes = (0 * down, across + 0 * down, down + 0 * across, across + down)[shape.label] % 2
+    colours = np.empty((height, width, 3), dtype=np.int64)
+    colours[..., 0] = shape.colour[0] + SHADE * (2 * x + 1 - width) // width
+    colours[..., 1] = shape.colour[1] + STRIPE * (2 * stripes - 1)
+    colours[..., 2] = shape.colour[2] + SHADE * (2 * y + 1 - height) // height
+    return colours.astype(np.uint8)
 
 
 def silhouette(name: str, height: int, width: int) -> np.ndarray:
@@ -105,11 +120,8 @@ def silhouette(name: str, height: int, width: int) -> np.ndarray:
     return np.ones((height, width), dtype=bool)
 
 
-def _colour(random: np.random.RandomState, apart_from: Optional[Colour] = None) -> Colour:
-    while True:
-        colour = tuple(random.randint(32, 224, 3).tolist())
-        if apart_from is None or sum(abs(a - b) for a, b in zip(colour, apart_from)) >= MIN_CONTRAST:
-            return colour
+def _colour(random: np.random.RandomState, low: int = 32, high: int = 224) -> Colour:
+    return tuple(random.randint(low, high, 3).tolist())
 
 
 def _group(table: dict, value: int) -> Sequence[int]:

@@ -19,20 +19,23 @@ KILLED_AFTER = 8
 CONFIG = f"""
 _base_ = '{ROOT}/configs/miniature.py'
 custom_imports = dict(imports=['atss_plugin.registry', 'kill_hook'], allow_failed_imports=False)
-custom_hooks = [dict(type='KillHook')]
+custom_hooks = [*_base_.custom_hooks, dict(type='KillHook')]
 train_dataloader = dict(batch_size=2, dataset=dict(num_images={2 * INTERVAL}, pipeline=[
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(160, 120)),
-    dict(type='PackDetInputs')]))  # no flip: nothing but the order of the images is random
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs')]))
 train_cfg = dict(max_epochs={STEPS // INTERVAL}, val_begin=100)
 default_hooks = dict(logger=dict(interval=1))
 """
-# The paper's loop: no epochs, an endless stream of images, batches of alike aspect ratio.
+# The paper's loop: no epochs, an endless stream of images, batches of alike aspect ratio. There a resumed run flips
+# other images, so none is flipped.
 ITERATIONS = f"""
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={STEPS}, val_interval=100)
 train_dataloader.update(
     sampler=dict(type='InfiniteSampler', shuffle=True), batch_sampler=dict(type='AspectRatioBatchSampler'))
+train_dataloader['dataset']['pipeline'].pop(3)
 default_hooks.update(checkpoint=dict(by_epoch=False, interval={INTERVAL}))
 log_processor = dict(by_epoch=False)
 """
