@@ -5,7 +5,6 @@ Legend: N priors, G ground truths of all images together, B images, I ignored re
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from math import isfinite
 from typing import List, Optional, Sequence, Union
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from .. import matching
 from ..matching import Assignment, GroundTruths, Pyramid
-from ..matching.boxes import Measure, chunks, on_host
+from ..matching.boxes import ENORMOUS, Measure, chunks, on_host
 
 IOU = dict(type='mmdet.BboxOverlaps2D')
 
@@ -47,7 +46,8 @@ class BatchAssignment:
     def max_overlaps(self) -> Tensor:
         """(B, N) float, IoU with the assigned ground truth, 0 where not positive; IoUAssigner: the highest with any."""
         if self.overlaps is None:  # a definition that does not look at it
-            self.overlaps = self.measure(self.boxes_at(slice(None)).view(*self.owner.shape, 4), self.priors)
+            overlaps = self.measure(self.boxes_at(slice(None)).view(*self.owner.shape, 4), self.priors)
+            self.overlaps = torch.where(self.owner < len(self.gt_bboxes), overlaps, torch.zeros_like(overlaps))
         return self.overlaps
 
     def boxes_at(self, slots: Union[Tensor, slice]) -> Tensor:
@@ -163,6 +163,9 @@ class Assigner(BaseAssigner):
             )
         boxes, labels = checked_boxes('ground truth', batch_gt_instances), checked_labels(batch_gt_instances)
         gts = matching.collect(boxes, labels, priors)
+        if on_host(priors) and not abs(float(gts.boxes.sum())) < ENORMOUS:
+            check_finite('ground truth', boxes)
+            gts = gts._replace(boxes=gts.boxes.clamp(-ENORMOUS, ENORMOUS))
         gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
         if len(priors) and len(gts.boxes):
             found = self.match(priors, num_level_priors, gts, predictions)
@@ -184,7 +187,10 @@ class Assigner(BaseAssigner):
             return None
         regions = [InstanceData(bboxes=priors[:0]) if region is None else region for region in batch]
         ignored = torch.zeros((len(batch), len(priors)), dtype=torch.bool, device=priors.device)
-        for row, boxes in zip(ignored, checked_boxes('ignored region', regions)):
+        batch_boxes = checked_boxes('ignored region', regions)
+        if on_host(priors):
+            check_finite('ignored region', batch_boxes)
+        for row, boxes in zip(ignored, batch_boxes):
             for part in chunks(len(boxes), len(priors)):
                 row |= (matching.iof(boxes[part, None], priors) > self.ignore_iof_thr).any(0)
         return ignored.flatten()
@@ -243,7 +249,7 @@ def checked_priors(priors: Tensor) -> Tensor:
         )
     if priors.dim() != 2 or priors.size(1) < 4:
         raise ValueError(f'priors must be (N, 4) boxes xyxy, not of shape {tuple(priors.shape)}')
-    if priors.size(1) > 4 or not priors.is_contiguous() or priors.element_size() < 4:
+    if priors.size(1) > 4 or not priors.is_contiguous() or priors.dtype not in (torch.float32, torch.float64):
         priors = at_least_float32(priors[:, :4]).contiguous()
     return priors
 
@@ -267,8 +273,7 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
     """Return the boxes (G, 4) of every image, at least float32.
 
     Raises:
-        ValueError: another shape, or a box that is not finite; the latter is not asked on an accelerator, where
-            asking makes the host wait (our data set has asked before: ``CocoDataset``).
+        ValueError: another shape.
     """
     boxes = [at_least_float32(get_box_tensor(instances.bboxes)) for instances in batch]
     for i, box in enumerate(boxes):
@@ -276,14 +281,20 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
             raise ValueError(
                 f'{what}s of image {i} in the batch must be (G, 4) boxes xyxy, not of shape {tuple(box.shape)}'
             )
-    if boxes and on_host(boxes[0]) and not isfinite(torch.cat(boxes).sum()):
-        for i, box in enumerate(boxes):  # or only the sum is infinite
-            for bad in (~box.isfinite()).any(1).nonzero().flatten().tolist():
-                raise ValueError(
-                    f'{what} {bad} of image {i} in the batch is not finite: {box[bad].tolist()}; '
-                    'repair or filter the annotation'
-                )
     return boxes
+
+
+def check_finite(what: str, boxes: List[Tensor]) -> None:
+    """Raise a ValueError that names the first box that is NaN or infinite.
+
+    It is not called on an accelerator, where asking makes the host wait; our ``CocoDataset`` has asked before.
+    """
+    for i, box in enumerate(boxes):
+        for bad in (~box.isfinite()).any(1).nonzero().flatten().tolist():
+            raise ValueError(
+                f'{what} {bad} of image {i} in the batch is not finite: {box[bad].tolist()}; '
+                'repair or filter the annotation'
+            )
 
 
 def check_at_least(name: str, value: int, least: int) -> None:

@@ -19,20 +19,32 @@ Quality = Callable[[Tensor], Tensor]
 
 
 class Candidates(NamedTuple):
-    """The candidates of every ground truth and their statistics (lines 3 to 10 of Algorithm 1).
+    """The candidates of every ground truth and their statistics.
 
     Attributes:
         prior (Tensor): (G, M) prior indices of the candidates of all levels.
         iou (Tensor): (G, M) IoU with the ground truth, or what takes its place.
+        reaches (Tensor): (G, M) bool, whether it is at least the threshold.
+        inside (Tensor): (G, M) bool, whether the candidate's centre is inside the ground truth.
         level (list[int]): the pyramid level of each of the M.
-        mean, std (Tensor): (G,) of the IoU, in float64; the deviation is that of a sample, n - 1.
+        first (Tensor): (G, 1) float64, the IoU of the first candidate.
+        mean_difference (Tensor): (G,) float64, the mean of what the candidates' IoUs have more than the first.
+        std (Tensor): (G,) float64, the standard deviation of the IoU: that of a sample, n - 1; 0 for a single one.
     """
 
     prior: Tensor
     iou: Tensor
+    reaches: Tensor
+    inside: Tensor
     level: List[int]
-    mean: Tensor
+    first: Tensor
+    mean_difference: Tensor
     std: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(G,) the mean of the IoU."""
+        return self.first[:, 0] + self.mean_difference
 
     @property
     def threshold(self) -> Tensor:
@@ -43,16 +55,23 @@ class Candidates(NamedTuple):
 def find_candidates(
     pyramid: Pyramid, gts: GroundTruths, topk: int = 9, measure: Measure = iou, quality: Optional[Quality] = None
 ) -> Candidates:
-    """Return the candidates: lines 1 to 10 of Algorithm 1. Arguments as of :func:`atss`."""
+    """Run lines 1 to 12 of Algorithm 1. Arguments as of :func:`atss`."""
     # Lines 3 to 6: "select k anchor boxes whose center are closest to the center of ground-truth box g based on L2
     # distance", on each pyramid level.
-    index, level = nearest(pyramid, centers(gts.boxes), topk)
+    prior, level = nearest(pyramid, centers(gts.boxes), topk)
+    boxes = gts.boxes[:, None]
+    anchors, middle = rows(pyramid.priors_and_centers, prior).split([4, 2], -1)
     # Line 7: the IoU between the candidates and g.
-    overlap = measure(gts.boxes[:, None], rows(pyramid.priors, index)) if quality is None else quality(index)
-    # Lines 8 and 9: its mean and standard deviation. A single candidate has no deviation: its threshold is its IoU.
-    exact = to_float64(overlap)
-    std, mean = torch.std_mean(exact, 1) if len(level) > 1 else (torch.zeros_like(exact[:, 0]), exact[:, 0])
-    return Candidates(index, overlap, level, mean, std)
+    overlap = measure(boxes, anchors) if quality is None else quality(prior)
+    # Lines 8 and 9: its mean and standard deviation, of the differences from the first: equal IoUs then equal their
+    # mean, to the last bit. A single candidate has no deviation: its threshold is its IoU.
+    first = to_float64(overlap[:, :1])
+    difference = overlap - first
+    std, mean = torch.std_mean(difference, 1, unbiased=len(level) > 1)
+    # Lines 10 to 12: the threshold t = mean + standard deviation, and "whose IoU are greater than or equal to the
+    # threshold"; "limit the positive samples' center to the ground-truth box".
+    reaches = difference >= (mean + std)[:, None]
+    return Candidates(prior, overlap, reaches, inside(boxes, middle), level, first, mean, std)
 
 
 def atss(
@@ -74,19 +93,15 @@ def atss(
         min_positives (int): a ground truth with fewer gets its next best candidates; beyond the paper.
     """
     candidates = find_candidates(pyramid, gts, topk, measure, quality)
-    # Line 10: the threshold t = mean + standard deviation.
-    threshold = candidates.threshold[:, None]
-    # Lines 11 to 15: "whose IoU are greater than or equal to the threshold" and "limit the positive samples' center to
-    # the ground-truth box".
-    centered = inside(gts.boxes[:, None], rows(pyramid.centers, candidates.prior))
-    positive = (candidates.iou >= threshold) & centered
+    # Line 13
+    positive = candidates.reaches & candidates.inside
     if min_positives > 0:
-        positive = top_up(positive, centered, candidates, gts, min_positives)
+        positive = top_up(positive, candidates, gts, min_positives)
     # "If an anchor box is assigned to multiple ground-truth boxes, the one with the highest IoU will be selected."
     return to_highest(candidates.prior, candidates.iou, positive, gts)
 
 
-def top_up(positive: Tensor, centered: Tensor, candidates: Candidates, gts: GroundTruths, least: int) -> Tensor:
+def top_up(positive: Tensor, candidates: Candidates, gts: GroundTruths, least: int) -> Tensor:
     """Return ``positive`` (G, M) and the next best candidates of ground truths that have fewer than ``least``.
 
     Those whose centre is inside come first, then by IoU; only candidates that overlap a ground truth of some area.
@@ -97,6 +112,6 @@ def top_up(positive: Tensor, centered: Tensor, candidates: Candidates, gts: Grou
         eligible &= ~gts.ignored[gts.first_slot[:-1, None] + index]
     positive = positive & eligible
     # the positives come first, then those inside, then by IoU, and what is not eligible last
-    rank = torch.where(eligible, overlap + 2.0 * centered + 4.0 * positive, -1.0)
+    rank = torch.where(eligible, overlap + 2.0 * candidates.inside + 4.0 * positive, -1.0)
     best = topk_smallest(-rank, to_float64(index), min(least, index.size(1)))
     return positive | (torch.zeros_like(positive).scatter_(1, best, True) & eligible)

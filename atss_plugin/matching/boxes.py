@@ -19,6 +19,9 @@ INSIDE_MARGIN = 0.01
 # bound).
 DENSE_BUDGET = 1 << 19
 
+# Coordinates in pixels whose sums and squares may leave float32's range.
+ENORMOUS = 1e15
+
 # How alike boxes (..., 4) and priors (..., 4) are: (...), high where they are alike.
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -81,7 +84,11 @@ def sides(boxes: Tensor, points: Tensor) -> Tensor:
 
 
 def inside(boxes: Tensor, points: Tensor) -> Tensor:
-    """Return whether points in float64 lie more than :data:`INSIDE_MARGIN` inside boxes, (...)."""
+    """Return whether points lie more than :data:`INSIDE_MARGIN` inside boxes, (...).
+
+    float32 decides as float64 does: the difference of two close numbers is exact, and none lies between 0.01 and its
+    float32.
+    """
     nearest = torch.minimum(points - boxes[..., :2], boxes[..., 2:] - points)
     return nearest.amin(-1) > INSIDE_MARGIN
 

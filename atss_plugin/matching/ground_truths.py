@@ -8,7 +8,7 @@ from typing import List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor
 
-from .boxes import from_host, on_host
+from .boxes import ENORMOUS, from_host, on_host
 
 
 class GroundTruths(NamedTuple):
@@ -50,8 +50,8 @@ class GroundTruths(NamedTuple):
 def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -> GroundTruths:
     """Join the ground truths of all images.
 
-    On an accelerator a box that is NaN or infinite becomes an empty one, which no prior can be positive for: asking
-    for it would make the host wait.
+    On an accelerator a box that is NaN, infinite or enormous becomes an empty one, which no prior can be positive for:
+    asking for it would make the host wait.
 
     Args:
         boxes (sequence): (G, 4) float tensors xyxy in pixels, one per image.
@@ -74,6 +74,6 @@ def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -
     joined = torch.cat(list(boxes)).detach() if counts else priors.new_zeros((0, 4))
     if not on_host(priors):
         largest = torch.linalg.vector_norm(joined, float('inf'), dim=1, keepdim=True)
-        joined = torch.where(largest < float('inf'), joined, number[-1])
+        joined = torch.where(largest < ENORMOUS, joined, number[-1])
     numbers_labels = torch.cat([number, *labels, none]).view(2, size + 1)
     return GroundTruths(joined, numbers_labels, row, image, first_slot, counts, len(priors))

@@ -76,8 +76,8 @@ def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, List[int]
     # the column of rank m - 1 is what the sum of the m nearest, m * left + m (m - 1) / 2, has more than that of m - 1
     index = torch.addcmul(search.sum_from_0, left, search.number).diff()  # (G, S, 2, m)
     cells = index.gather(-1, search.cell.expand(*index.shape[:2], -1, -1))  # (G, S, 2, T)
-    x, y = torch.addcmul(offset, cells, search.step).unbind(-2)
-    squared = torch.addcmul(x * x, y, y)
+    # x * x + y * y, each rounded: in one operation they may not be, and what is equally far would differ
+    squared = torch.addcmul(offset, cells, search.step).square().sum(-2)
     column, row = cells.unbind(-2)
     location = torch.addcmul(column, row, shape[:, :1])  # (G, S, T)
     chosen = topk_smallest(squared, location, min(k, location.size(-1)))

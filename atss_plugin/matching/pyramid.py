@@ -70,8 +70,9 @@ class Pyramid:
 
     Attributes:
         priors (Tensor): (N, 4) xyxy in pixels, float32 or float64.
-        centers (Tensor): (N, 2) their centres, float64.
-        points (Tensor): (N, 2) the points of their locations: the centres without float noise.
+        centers (Tensor): (N, 2) their centres, in the same precision.
+        priors_and_centers (Tensor): (N, 6) the two side by side.
+        points (Tensor): (N, 2) the points of their locations: the centres without float noise, float64.
         num_level_priors (list[int]): the priors of each level.
         groups (list[Locations]): the groups of locations, level by level.
         take (int): how many locations of a group stand for one (1, but A where a caller knows A and it was not found).
@@ -84,9 +85,10 @@ class Pyramid:
     def __init__(self, priors: Tensor, num_level_priors: List[int], groups: List[Locations], take: int) -> None:
         device, exact = priors.device, exact_dtype(priors.device)
         self.priors, self.num_level_priors, self.take = priors, num_level_priors, take
-        self.centers = centers(priors).to(exact)
+        self.centers = centers(priors)
+        self.priors_and_centers = torch.cat([priors, self.centers], 1)
         self.groups = [g._replace(points=g.points.to(device, exact), priors=g.priors.to(device)) for g in groups]
-        self.points = self.centers.clone()
+        self.points = self.centers.to(exact, copy=True)
         for group in self.groups:
             self.points[group.priors] = group.points[:, None]
         anchors = [group.priors.size(1) for group in groups]
@@ -219,9 +221,8 @@ def anchor_points(priors: Tensor) -> Tuple[Tensor, Tensor]:
 
     Corners such as ``32 - 16 * sqrt(2)`` are rounded, so the centres of the A anchors of a location differ in the last
     bits.  They share a point, and equal distances are equal, where differences from the first centre are rounded to
-    2^-18
-    of the largest coordinate (1/128 pixel in an image of 1333): well above float32's noise (2^-23), below any distance
-    between anchors.
+    2^-18 of the largest coordinate (1/128 pixel in an image of 1333): well above float32's noise (2^-23), below any
+    distance between anchors.
 
     Returns:
         tuple: the points (n, 2) float64, and their differences from the first in that unit (n, 2) int64.

@@ -138,7 +138,7 @@ def _in_group(group: Locations, region: Region, part: slice, i: int) -> Tuple[Te
 def _window_width(grids: Sequence[Grid], reach: Sequence[float]) -> int:
     """Return how many columns, or rows, of any grid can lie in an interval of its reach."""
     return max(
-        num if high >= num * step else min(num, int(high / step) + 2)
+        num if high >= num * step else min(num, max(0, int(high / step) + 2))
         for high, grid in zip(reach, grids)
         for num, step in zip(grid.shape, grid.step)
     )

@@ -151,3 +151,21 @@ def test_memory_does_not_grow_with_priors_times_ground_truths(assigner, monkeypa
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 0.5 * 8 * len(priors) * len(gts.bboxes)
+
+
+@pytest.mark.parametrize('on_host', [True, False], ids=['host', 'accelerator'])
+@pytest.mark.parametrize('name', list(MAKERS))
+def test_boxes_whose_centre_overflows(name, on_host):
+    layout = make_layout(size=(96, 368), strides=(8, 16, 32))
+    truths = [[3.3e38, 3.3e38, 3.4e38, 3.4e38], [10.0, 10.0, 60.0, 60.0]]
+    with everything(on_host):
+        found = define(name, layout).assigner.assign_batch(layout.priors, None, [instances(truths)])
+    assert (found.gt_inds == 2).any() and not (found.gt_inds == 1).any()
+
+
+def test_a_measure_that_no_box_escapes_is_reported_of_positives_only():
+    layout = make_layout()
+    assigner = ATSSAssigner(iou_calculator=dict(type='atss_plugin.GaussianWasserstein'))
+    for truths in ([], [[10.0, 10.0, 60.0, 60.0]]):
+        found = assigner.assign(InstanceData(priors=layout.priors), instances(truths))
+        assert (found.max_overlaps[found.gt_inds == 0] == 0).all()

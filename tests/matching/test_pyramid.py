@@ -352,6 +352,16 @@ class TestCropped:
         assert pick(pyramid, centers, 9) == pick(dense, centers, 9)
 
 
+def test_ties_on_the_diagonal():
+    """Boxes whose centre has equal coordinates: a column and a row are equally far, however distances are rounded."""
+    priors = make_layout(size=(256, 256), strides=(4, 8), **A1)
+    random = np.random.RandomState(0)
+    points = torch.from_numpy(random.uniform(0, 250, 3000)[:, None].repeat(2, 1))
+    pyramid, dense = (find_pyramid(priors.priors, priors.num_level_priors, use_grids=on) for on in (True, False))
+    for k in (2, 5, 9):
+        assert pick(pyramid, points, k) == pick(dense, points, k)
+
+
 class TestFarAway:
     """Centres so far outside that rounding blurs the distances."""
 
