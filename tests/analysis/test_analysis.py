@@ -114,7 +114,7 @@ def test_ground_truth_of_a_coco_json(tmp_path):
 @pytest.mark.parametrize(
     'content, message',
     [
-        pytest.param('[]', 'is no COCO json', id='a list'),
+        pytest.param('[]', 'is not a COCO json', id='a list'),
         pytest.param('{"images": []}', 'lacks "images", "annotations" or "categories"', id='no annotations'),
     ],
 )
@@ -306,7 +306,7 @@ def test_mmdets_candidates_are_as_many_anchors_a_level(generator):
     torch.testing.assert_close(
         ours.candidates((256, 320), boxes).threshold, theirs.candidates((256, 320), boxes).threshold
     )
-    assert ours.note == '' and '9 anchors a level' in theirs.note
+    assert ours.note == '' and '9 anchors per level' in theirs.note
     assert definition_of_name('IoU', generator).candidates((256, 320), boxes) is None
 
 
