@@ -1,4 +1,4 @@
-"""Writes a page to explore what assigners do on some images: one HTML file, for any browser, without a server.
+"""Write a page for exploring what assigners do on some images: one HTML file, for any browser, without a server.
 
 The page shows two definitions side by side, with menus of definitions, images and levels and a slider over k.
 A click on an object shows its candidates, their IoU with mean and mean + std, which of them are positive, and

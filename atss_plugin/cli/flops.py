@@ -1,4 +1,4 @@
-"""Counts the parameters and FLOPs of a detector, in all and by part, without a data set or weights.
+"""Count the parameters and FLOPs of a detector, in total and by part, without a data set or weights.
 
 One multiply-add counts as one FLOP, as in mmdet's tables; decoding and NMS are not counted.
 

@@ -1,11 +1,11 @@
-"""Which objects does a detector miss, and what had it to learn such objects from?
+"""Show which objects a detector misses, and from what it had to learn such objects.
 
 For every ground truth of the validation set: what was detected of it (found or missed, the score, and the highest IoU
 of a detection of its class), and what it is learnt from when it is in a training image (number of positives, their
-highest IoU and their level, the threshold), for one or more sample definitions. Printed is the recall over the number
-of positives, by size and crowdedness.
+highest IoU and their level, the threshold), for one or more sample definitions. The command prints the recall over the
+number of positives, by size and crowdedness.
 
-Saved in DIR are
+These files are saved in DIR:
   misses.png, misses.md   the recall over the number of positives
   objects.json            the ground truths as a COCO json, with all of the above as fields of each annotation
   detections.json         the detections in the form of COCO's results

@@ -1,4 +1,4 @@
-"""Repeats one run of the ledger in a fresh work directory, and compares it with the committed line.
+"""Repeat one run of the ledger in a fresh work directory, and compare it with the committed line.
 
 The same seed on the same type of machine, with the same versions and number of threads, gives the same result to the
 last digit (mmdet rounds AP to a tenth of a percent). Elsewhere the result may differ, and what else differs is named.
