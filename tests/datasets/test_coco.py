@@ -123,7 +123,7 @@ def test_a_box_that_is_not_finite_names_its_image_everywhere(tmp_path, side, cap
         pytest.param('', 'not a whole JSON file', id='empty'),
         pytest.param('\xe9', 'not a whole JSON file', id='not UTF-8'),
         pytest.param('[' * 10**6, 'nested too deeply|not a whole JSON file', id='nested'),
-        pytest.param('3', 'is no COCO json', id='a number'),
+        pytest.param('3', 'is not a COCO json', id='a number'),
         pytest.param('{"images": {}, "annotations": [], "categories": []}', '"images" is {} where a list', id='dict'),
     ],
 )
