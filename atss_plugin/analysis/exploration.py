@@ -72,7 +72,7 @@ def explore_image(definition: SampleDefinition, truth: GroundTruth, ks: Sequence
     Args:
         definition: the sample definition.
         truth: the image's ground truth.
-        ks: values of k besides the definition's own; without effect on a definition that has no k.
+        ks: values of k in addition to the definition's own; without effect on a definition that has no k.
 
     Returns:
         ``k`` the K values in ascending order, [None] where there is no k; ``priors`` the anchors that are looked at, as

@@ -23,7 +23,7 @@ OWN = 'config'
 def add_definition_arguments(parser, data: bool = True) -> None:
     """Add CONFIG, --assigner, --cfg-options and, where the data can be chosen, --ann."""
     parser.add_argument(
-        'config', metavar='CONFIG', help='any mmdet config whose head has an assigner; mmdet::NAME.py for one of mmdet'
+        'config', metavar='CONFIG', help="any mmdet config whose head has an assigner; mmdet::NAME.py for mmdet's own"
     )
     parser.add_argument(
         '--assigner',

@@ -38,7 +38,7 @@ def add_arguments(parser) -> None:
         type=_batch,
         default=1,
         metavar='N',
-        help='images of a call, or "dynamic" for any number (default: 1)',
+        help='images per call, or "dynamic" for any number (default: 1)',
     )
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to the config')
 

@@ -23,7 +23,7 @@ HELP = 'count parameters and FLOPs'
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('config', metavar='CONFIG', help='any mmdet config; mmdet::NAME.py for one of mmdet')
+    parser.add_argument('config', metavar='CONFIG', help="any mmdet config; mmdet::NAME.py for mmdet's own")
     parser.add_argument(
         '--shape',
         nargs=2,

@@ -23,7 +23,7 @@ HELP = 'collect results from work directories into the committed ledger'
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIRS', help='folders with runs in them')
+    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIRS', help='folders that hold runs')
     parser.add_argument('--ledger', metavar='FILE', help="the ledger (default: the project's own)")
 
 

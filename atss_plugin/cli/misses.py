@@ -44,7 +44,11 @@ def add_arguments(parser) -> None:
     parser.add_argument('--limit', type=int, metavar='N', help='only N images, evenly spread (default: all)')
     parser.add_argument('--device', default='cpu', help='where the model runs: cpu, cuda:0 ... (default: cpu)')
     parser.add_argument(
-        '--iou-thr', type=float, default=0.5, metavar='X', help='the least IoU of a detection (default: %(default)s)'
+        '--iou-thr',
+        type=float,
+        default=0.5,
+        metavar='X',
+        help='the lowest IoU at which an object counts as found (default: %(default)s)',
     )
     parser.add_argument(
         '--score-thr', type=float, default=0, metavar='X', help='detections below this score do not count (default: 0)'

@@ -67,14 +67,14 @@ def add_arguments(parser) -> None:
         metavar='N',
         help="N micro-batches make the recipe's batch, where GPUs are few or small; iterations count micro-batches",
     )
-    parser.add_argument('--gpus-per-node', type=int, metavar='N', help='slurm: GPUs a node')
+    parser.add_argument('--gpus-per-node', type=int, metavar='N', help='slurm: GPUs per node')
     parser.add_argument('--partition', help='slurm: the partition')
     parser.add_argument('--array', action='store_true', help='slurm: submit the runs as one job array, and return')
     parser.add_argument(
         '--minutes', type=int, default=1440, metavar='N', help='array: time limit of a task (default: %(default)s)'
     )
     parser.add_argument(
-        '--sbatch', nargs='+', default=[], metavar='KEY=VALUE', help='array: further options of sbatch, as mem=32G'
+        '--sbatch', nargs='+', default=[], metavar='KEY=VALUE', help='array: further options of sbatch, such as mem=32G'
     )
     parser.add_argument('--srun-args', help='slurm: further arguments of srun, in one string')
     parser.add_argument('--overlay', metavar='CONFIG', help='a config that is merged over every row')

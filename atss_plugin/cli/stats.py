@@ -45,7 +45,7 @@ def add_arguments(parser) -> None:
         type=int,
         default=200,
         metavar='N',
-        help='on how many images to look for ambiguous anchors, which takes an assignment a ground truth '
+        help='on how many images to look for ambiguous anchors, which takes one assignment per ground truth '
         '(default: %(default)s, evenly spread)',
     )
 

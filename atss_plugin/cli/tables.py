@@ -40,7 +40,7 @@ def add_arguments(parser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument('--markdown', action='store_true', help='print markdown')
     form.add_argument('--json', action='store_true', help='print JSON, one record per row and run')
-    parser.add_argument('--figures', metavar='DIR', help='save a figure of each table there')
+    parser.add_argument('--figures', metavar='DIR', help='save a figure for each table there')
 
 
 def run(args) -> int:

@@ -75,7 +75,9 @@ def _compare(committed: dict, repeated: dict) -> int:
         table.add_row(field, str(committed[field]), str(repeated[field]), style=None if same else 'yellow')
     wide_console(MIN_WIDTH).print(table)
     elsewhere = differences(committed, repeated, only=('commit', *ENVIRONMENT))
-    other = f'; other than then: {"; ".join(elsewhere)}' if elsewhere else '; same commit, machine type and versions'
+    other = (
+        f'; not the same as then: {"; ".join(elsewhere)}' if elsewhere else '; same commit, machine type and versions'
+    )
     results = differences(committed, repeated, only=RESULTS)
     print(f'{"; ".join(results) if results else "equal to the last digit"}{other}')
     return 1 if results else 0

@@ -18,7 +18,7 @@ def config_root() -> Path:
     for root in (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs'):
         if (root / 'paper_tables.yml').is_file():
             return root
-    raise FileNotFoundError(f'no configs beside {PACKAGE}: reinstall the plugin (`pip install .` in its checkout)')
+    raise FileNotFoundError(f'no configs next to {PACKAGE}: reinstall the plugin (`pip install .` in its checkout)')
 
 
 def find_config(name: str) -> Path:

@@ -28,7 +28,7 @@ def _dataset(loader: Any) -> Any:
 
 
 def _evaluator(cfg: Config) -> Any:
-    # The annotation file of an evaluator is an absolute or rooted path: only its name tells the data.
+    # The annotation file of an evaluator is an absolute or rooted path: only its name identifies the data.
     evaluator = _plain(cfg.get('val_evaluator') or {})
     if isinstance(evaluator, dict) and 'ann_file' in evaluator:
         evaluator['ann_file'] = str(evaluator['ann_file']).rsplit('/', 1)[-1]
