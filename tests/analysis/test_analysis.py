@@ -1,4 +1,4 @@
-"""What the analysis says of assigners, against loops, mmdet's own transforms and mmdet's own heads."""
+"""What the analysis says about assigners, against loops, mmdet's own transforms and mmdet's own heads."""
 
 import json
 
@@ -53,7 +53,7 @@ def scene(seed, shape=(256, 320), count=12, ignored=0):
 
 
 def coco_json(path, images, annotations):
-    """Writes a COCO json; images are (name, height, width), annotations (image, xywh, iscrowd)."""
+    """Write a COCO json; images are (name, height, width), annotations (image, xywh, iscrowd)."""
     content = dict(
         images=[dict(id=i, file_name=name, height=h, width=w) for i, (name, h, w) in enumerate(images)],
         annotations=[

@@ -1,4 +1,4 @@
-"""Queues of runs: some at a time, failures, interruptions, and what a folder says of a run that goes on."""
+"""Queues of runs: some at a time, failures, interruptions, and what a folder says about a run that is going on."""
 
 import json
 import os
@@ -49,7 +49,7 @@ class TestRunJobs:
         assert 'FAILED t4.k3 seed 0: ValueError: too few [things]' in capfd.readouterr().out
 
     def test_as_many_at_a_time_as_there_are_places(self, tmp_path):
-        """Three runs of which each waits until another one is there: alone they would wait in vain."""
+        """Each of three runs waits until another one is there: alone it would wait in vain."""
         meet = [
             'import os, pathlib, time',
             'here = pathlib.Path(os.environ["MEETING"])',

@@ -10,7 +10,7 @@ from atss_plugin.experiments.ledger import expected_hash, write_ledger
 from tests.conftest import ROOT
 from tests.experiments.helpers import DATA, OVERLAY, line
 
-# A training of seconds whose detections are many and bad.
+# A training of a few seconds, with many bad detections.
 TINY = f"""
 _base_ = '{ROOT}/configs/{OVERLAY}'
 model = dict(test_cfg=dict(score_thr=0.0))
