@@ -28,7 +28,7 @@ class IncompleteCheckpointError(RuntimeError):
 
 
 def statistic(owner: type, name: str) -> Callable:
-    """Stands in for ``getattr``, by which a pickled ``HistoryBuffer`` names its statistics.
+    """Stand in for ``getattr``, by which a pickled ``HistoryBuffer`` names its statistics.
 
     Raises:
         UnpicklingError: anything else is looked up. Plain ``getattr`` could reach every object of Python.

@@ -40,7 +40,7 @@ def random_boxes(num: int, seed: int = 0, image: Tuple[int, int] = IMAGE) -> Ins
 
 
 def coco_boxes(path: str) -> List[Tuple[Tuple[int, int], InstanceData]]:
-    """(height, width) as resized for training (800, at most 1333) and boxes of every image of a COCO file that has
+    """Return (height, width), resized for training (800, at most 1333), and the boxes of every COCO image that has
     any."""
     with open(path) as file:
         data = json.load(file)
