@@ -40,7 +40,7 @@ POINT_FIXED = {
 
 
 def drop_fixed(head: str, arguments: dict, fixed: Dict[str, Tuple[Any, str]]) -> dict:
-    """Return the arguments without those of mmdet's heads that say what this head does anyhow.
+    """Return the arguments without those of mmdet's heads that say what this head does anyway.
 
     Raises:
         UsageError: one of them asks for something else.

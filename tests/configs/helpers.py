@@ -1,4 +1,4 @@
-"""Reading configs in tests: what one changes in another, and the same model in small.
+"""Reading configs in tests: what one changes in another, and the same model scaled down.
 
 Legend: B images, G ground truths of an image.
 """
@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 CONFIGS = ROOT / 'configs'
 ABSENT = 'absent'
 NUM_CLASSES = 5
-WIDTH = 4  # of the stem of the ResNet in small
+WIDTH = 4  # of the stem of the small ResNet
 
 
 @lru_cache(maxsize=None)
@@ -63,7 +63,7 @@ def types_in(config):
 
 
 def shrink(model: dict) -> dict:
-    """The same model in small: the whole backbone and its rules, few channels, one tower conv, no weights."""
+    """The same model, scaled down: the whole backbone and its rules, few channels, one tower conv, no weights."""
     model.backbone.update(base_channels=WIDTH, init_cfg=None)
     model.neck.update(in_channels=[4 * WIDTH * 2**stage for stage in range(4)], out_channels=32)
     model.bbox_head.update(num_classes=NUM_CLASSES, in_channels=32, feat_channels=32, stacked_convs=1)

@@ -1,4 +1,4 @@
-"""A head in small, its losses and gradients, and the smallest detector around it.
+"""A small head, its losses and gradients, and the smallest detector around it.
 
 Legend: B images, L levels.
 """

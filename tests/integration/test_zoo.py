@@ -141,9 +141,9 @@ CASES = [pytest.param(head, name, id=f'{key}-{name}') for key, head in HEADS.ite
 
 
 def detector_with(head: Head, assigner: dict, folder) -> torch.nn.Module:
-    """mmdet's model in small, with our assigner at the head's place."""
+    """mmdet's model, scaled down, with our assigner at the head's place."""
     stage = re.fullmatch(r'train_cfg\.(\w+)\.(\d)\.assigner', head.place)
-    if stage:  # an entry of a list: a config that inherits has to write the list anew
+    if stage:  # an entry of a list: a config that inherits has to repeat the whole list
         config = read(f"_base_ = 'mmdet::{head.config}'\n", folder)
         config.model.train_cfg[stage[1]][int(stage[2])].assigner = assigner
     else:

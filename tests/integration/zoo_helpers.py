@@ -1,4 +1,4 @@
-"""mmdet's own models in small, with an assigner of ours put in by a config that inherits mmdet's.
+"""mmdet's own models, scaled down, with an assigner of ours put in by a config that inherits mmdet's.
 
 Legend: B images, L levels, N priors, G ground truths.
 """
