@@ -256,7 +256,7 @@ def save_difference(first: Assignment, second: Assignment, image: np.ndarray, ti
         UsageError: the two have different priors.
     """
     if first.grid.priors.shape != second.grid.priors.shape or not first.grid.priors.equal(second.grid.priors):
-        raise UsageError(f'{first.definition.label} and {second.definition.label} choose from other anchors')
+        raise UsageError(f'{first.definition.label} and {second.definition.label} choose from different anchors')
     one, two = first.gt_inds.numpy(), second.gt_inds.numpy()
     groups = [
         ('positive under both', GREY, (one > 0) & (one == two)),

@@ -257,7 +257,7 @@ def build_head(cfg: Config):
     model = cfg.model
     name = next((name for name in ('rpn_head', 'bbox_head') if isinstance(model.get(name), dict)), None)
     if name is None:
-        raise UsageError('the config has neither a bbox_head nor a rpn_head')
+        raise UsageError('the config has neither a bbox_head nor an rpn_head')
     train_cfg = model.get('train_cfg') or {}
     train_cfg = train_cfg.get('rpn', {}) if name == 'rpn_head' and 'rpn' in train_cfg else train_cfg
     head_cfg = {**model[name], 'train_cfg': train_cfg, 'test_cfg': model.get('test_cfg')}

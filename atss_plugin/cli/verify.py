@@ -49,7 +49,7 @@ def run(args) -> int:
     jobs = plan_jobs(tables, work_dirs, [args.seed], Launch(overlay=overlay_of(data)))
     if config_hash(jobs[0].wanted) != committed['config']:
         raise UsageError(
-            f'{name_of(committed)} was run with another configuration than the overlay {data} gives the row today: '
+            f'{name_of(committed)} was run with another configuration, not that of the overlay {data} today: '
             f'check out commit {committed["commit"]}, or run it again into a ledger of its own'
         )
     os.environ['OMP_NUM_THREADS'] = str(committed['threads'])

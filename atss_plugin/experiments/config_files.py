@@ -77,6 +77,6 @@ def load_config(name: str, cfg_options: Optional[dict] = None) -> Config:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f'--cfg-options do not fit {name}: {error}') from error
     if not isinstance(cfg.get('model'), dict):
-        raise UsageError(f'{name} has no model: it is a part of a config, or no config of mmdet')
+        raise UsageError(f'{name} has no model: it is a part of a config, or not a config of mmdet')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return cfg

@@ -99,7 +99,7 @@ class Job:
             return
         if run.config is not None and not same_run(run.config, self.wanted):
             raise UsageError(
-                f'{self.work_dir} holds a run of another configuration than the one asked for: give another '
+                f'{self.work_dir} holds a run of another configuration, not of the requested one: give another '
                 '--work-dirs, remove that folder, or ask for the same overlay and options'
             )
         if run.state in ('failed', 'interrupted'):

@@ -130,7 +130,7 @@ def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
             left_out.append(f'{folder}: {error}')
             continue
         if record['config'] != hashes[key]:
-            left_out.append(f'{folder}: of another configuration than {key[1]} with the overlay {key[0]} has today')
+            left_out.append(f'{folder}: of another configuration, not that of {key[1]} with the overlay {key[0]} today')
             continue
         lines.append(line_of(run, record))
     return lines, left_out

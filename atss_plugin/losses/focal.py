@@ -78,7 +78,7 @@ def _check_labels(target: Tensor, num_rows: int, num_classes: int) -> None:
     if lowest < 0 or highest > num_classes:
         raise RuntimeError(
             f'the labels go from {lowest} to {highest}, but {num_classes} classes have the labels 0 to '
-            f'{num_classes - 1}, and background is {num_classes}: see whether num_classes of the head is the number of '
+            f'{num_classes - 1}, and background is {num_classes}: check that num_classes of the head is the number of '
             'classes of the data set'
         )
 

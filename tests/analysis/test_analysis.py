@@ -118,7 +118,7 @@ def test_ground_truth_of_a_coco_json(tmp_path):
         pytest.param('{"images": []}', 'lacks "images", "annotations" or "categories"', id='no annotations'),
     ],
 )
-def test_what_is_no_coco_json(tmp_path, content, message):
+def test_what_is_not_a_coco_json(tmp_path, content, message):
     (tmp_path / 'a.json').write_text(content)
     with pytest.raises(ValueError, match=message):
         build_dataset(Config(), str(tmp_path / 'a.json'))
@@ -341,7 +341,7 @@ def test_pictures_of_many_boxes_and_none(generator, tmp_path):
 def test_a_difference_needs_the_same_anchors(generator, tmp_path):
     nine = definition_of_config(load_config('table7/imprs_a9.py'))
     pair = [assign_image(definition, scene(1)) for definition in (definition_of_name('ATSS', generator), nine)]
-    with pytest.raises(ValueError, match='choose from other anchors'):
+    with pytest.raises(ValueError, match='choose from different anchors'):
         save_difference(*pair, np.zeros((256, 320, 3), np.uint8), '', tmp_path / 'a.png')
 
 

@@ -273,7 +273,7 @@ def test_the_commands(checkpoint, tmp_path, capsys):  # noqa: F811
     assert 'by --checkpoint FILE' in capsys.readouterr().err
 
 
-def test_a_white_image_is_no_input_for_a_model(checkpoint, tmp_path, capsys):  # noqa: F811
+def test_a_white_image_is_not_an_input_for_a_model(checkpoint, tmp_path, capsys):  # noqa: F811
     file = coco_json(tmp_path / 'a.json', [('a.png', 48, 64)], [(0, (10, 12, 30, 24), 0)])
     words = ['assign', 'miniature.py', '--ann', file, '--assigner', 'mmdet.SimOTAAssigner']
     assert main([*words, '--checkpoint', str(checkpoint), '--out', str(tmp_path)]) == 2
