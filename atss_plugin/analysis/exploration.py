@@ -1,4 +1,4 @@
-"""What the page for exploring assignments shows: every pair of an object and an anchor that counts under some k.
+"""What the page for exploring assignments shows: every pair of an object and an anchor that some k considers.
 
 Legend: N priors, G ground truths, L levels, K values of k.
 """

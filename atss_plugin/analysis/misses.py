@@ -26,7 +26,7 @@ GROUPINGS = ('coco size', 'crowdedness')
 
 
 def match_detections(boxes: np.ndarray, labels: np.ndarray, detections: InstanceData, iou_thr: float) -> pd.DataFrame:
-    """Return what was detected of every ground truth.
+    """Return what was detected for every ground truth.
 
     Detections are given to the ground truths of their class as COCO does it: by falling score, each to the free
     ground truth of highest IoU, of at least ``iou_thr``.
@@ -80,7 +80,7 @@ def describe_learning(assignment: Assignment) -> pd.DataFrame:
 
 @dataclass
 class Misses:
-    """Every ground truth of a data set, what was detected of it and what it would be learnt from.
+    """Every ground truth of a data set, what was detected for it and what it would be learnt from.
 
     Attributes:
         objects: a row for each ground truth: ``image`` and ``object``, its numbers in the data set and in the image;

@@ -1,6 +1,6 @@
 """Show which objects a detector misses, and from what it had to learn such objects.
 
-For every ground truth of the validation set: what was detected of it (found or missed, the score, and the highest IoU
+For every ground truth of the validation set: what was detected for it (found or missed, the score, and the highest IoU
 of a detection of its class), and what it is learnt from when it is in a training image (number of positives, their
 highest IoU and their level, the threshold), for one or more sample definitions. The command prints the recall over the
 number of positives, by size and crowdedness.

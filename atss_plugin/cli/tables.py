@@ -1,4 +1,4 @@
-"""Show the paper's tables next to what was trained of them.
+"""Show the paper's tables next to the results of their runs.
 
 Every row is shown with its config, status and seed, and with AP, AP50, AP75, APs, APm, APl in percent, the paper's and
 those reached in WORK_DIRS. The status of a run is one of
@@ -29,7 +29,7 @@ from atss_plugin.experiments.report import report_json, to_markdown, to_terminal
 from .console import wide_console
 
 NAME = 'tables'
-HELP = "show the paper's tables next to what was trained of them"
+HELP = "show the paper's tables next to the results of their runs"
 MIN_WIDTH = 180  # characters that the widest table needs
 
 

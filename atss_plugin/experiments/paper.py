@@ -63,7 +63,7 @@ def load_tables(path: Optional[str] = None, others: Sequence[Table] = ()) -> Lis
         others: tables whose rows may be named in ``same_as`` as well.
 
     Raises:
-        UsageError: a row without a config, or one that is the same as a row that does not exist.
+        UsageError: a row has no config, or is the same as a row that does not exist.
     """
     path = path or config_root() / 'paper_tables.yml'
     with open(path, encoding='utf-8') as file:

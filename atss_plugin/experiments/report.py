@@ -1,4 +1,4 @@
-"""What was run of the tables, next to the paper's numbers: as data, as markdown and for the terminal."""
+"""The results of the tables' runs, next to the paper's numbers: as data, as markdown and for the terminal."""
 
 import json
 from pathlib import Path
