@@ -9,7 +9,7 @@ those reached in WORK_DIRS. The status of a run is one of
   smoke-trained          on another data set, with another schedule or model
 
 Only what was trained is compared with the paper. The committed results on other data sets, such as the miniature,
-are kept apart: in a column of their own with mean, standard deviation and number of seeds, and in figures in a panel.
+are kept apart: they have a column with mean, standard deviation and number of seeds, and a panel in each figure.
 
 examples:
   atss-plugin tables 3 4                          Tables 3 and 4 in the terminal
