@@ -4,14 +4,14 @@
 # make bench   the environment, then the benchmarks
 # make env     the environment alone
 #
-# The environment is made once (about 15 minutes on 2 cores, most of it compiling mmcv's operators), then only looked at.
-# What is missing for that (a compiler, Python's headers, disk, memory) is told before anything is installed.
+# The environment is made once (about 15 minutes on 2 cores, most of it compiling mmcv's operators), then only checked.
+# What is missing for that (a compiler, Python's headers, disk, memory) is said before anything is installed.
 # What it has already is left as it is, so an environment of your own is completed, never rebuilt:
 #   make train VENV=$VIRTUAL_ENV          (or VENV=$CONDA_PREFIX; your torch, CUDA mmcv and mmdet stay)
-#   make train TORCH=torch==2.4.1         another torch in a new environment; any words of `pip install` will do:
+#   make train TORCH=torch==2.4.1         another torch in a new environment; any arguments of `pip install` will do:
 #   make train TORCH='torch==2.1.2 --index-url INDEX'   with INDEX the package index of your CUDA version
 #   make test  STACK=onedl                the maintained forks of mmengine, mmcv and mmdetection, in .venv-onedl
-#   make train ARGS='--cfg-options train_cfg.max_epochs=2'   more words for `mim train`; for pytest in `make test`
+#   make train ARGS='--cfg-options train_cfg.max_epochs=2'   more arguments for `mim train`; for pytest in `make test`
 
 STACK ?= openmmlab
 TORCH ?= torch==2.13.0
@@ -37,7 +37,7 @@ endif
 CONFIG := configs/miniature.py
 WORK_DIR := work_dirs/miniature
 READY := $(VENV)/.atss_plugin-ready
-# Threads that wait do not spin: beside other work on the same cores, spinning takes the time that the others need.
+# Threads that wait do not spin: with other work on the same cores, spinning takes time that the others need.
 export OMP_WAIT_POLICY ?= PASSIVE
 HAS = $(VENV)/bin/python -c '$(1)' 2>/dev/null
 

@@ -28,7 +28,7 @@ class IncompleteCheckpointError(RuntimeError):
 
 
 def statistic(owner: type, name: str) -> Callable:
-    """Stands in for ``getattr``, by which a pickled ``HistoryBuffer`` names its statistics.
+    """Stand in for ``getattr``, by which a pickled ``HistoryBuffer`` names its statistics.
 
     Raises:
         UnpicklingError: anything else is looked up. Plain ``getattr`` could reach every object of Python.
@@ -86,7 +86,7 @@ def _advice(filename: str, path: str) -> str:
     """Say what to do about a file that is not a complete checkpoint."""
     complete = [other for other in glob(osp.join(osp.dirname(path), '*.pth')) if zipfile.is_zipfile(other)]
     complete.sort(key=osp.getmtime)
-    advice = f'Continue from {complete[-1]}' if complete else 'No other checkpoint is beside it; train again'
+    advice = f'Continue from {complete[-1]}' if complete else 'No other checkpoint is next to it; train again'
     return (
         f'{filename} ({osp.getsize(path)} bytes) is not a complete checkpoint: its writing was interrupted, or it is '
         f'another file. {advice}.'

@@ -38,7 +38,7 @@ def main() -> None:
     for index, name in enumerate(names):
         if args.only in name:
             # A process for each case, in which ours and mmdet's take turns: in a common one the figures of small cases
-            # depend on what the cases before have left of the memory allocator.
+            # depend on the state in which earlier cases have left the memory allocator.
             with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
                 rows.append(process.submit(run, args, index).result())
             Console(stderr=True).print(f'{name}: {rows[-1]["ratio"]:.1f}x')

@@ -17,7 +17,7 @@ from .scenes import IMAGE, STRIDES, coco_boxes, feature_sizes, pyramid, random_b
 
 
 class Case(NamedTuple):
-    """Something that both do.
+    """One thing that ours and mmdet's both do.
 
     Attributes:
         name (str): what it is.
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 def all_cases(coco: Optional[str] = None, crowd: Optional[str] = None) -> List[Callable[[], Case]]:
-    """Return what makes the cases on random boxes, and those on the boxes of COCO files that are given."""
+    """Return the functions that make the cases: on random boxes, and on the boxes of the given COCO files."""
     cases = [partial(atss_single, num, goal) for num, goal in ((7, 6), (100, 50), (500, 150), (1000, 250))]
     cases += [atss_batch_of_random_boxes, atss_nine_anchors]
     cases += [partial(atss_in_mmdet_head, num, goal) for num, goal in ((7, 4), (100, 35), (500, 120))]
@@ -103,7 +103,7 @@ def atss_batch_of_random_boxes() -> Case:
 
 
 def atss_batch_of_coco(path: str) -> Case:
-    """Images of one size, as many as a batch of the paper has."""
+    """Assign images of one size, as many as a batch of the paper has."""
     scenes = coco_boxes(path)
     batch = [gt for size, gt in scenes if size == scenes[0][0]][:16]
     num = sum(len(gt.bboxes) for gt in batch)
@@ -129,7 +129,7 @@ def atss_nine_anchors() -> Case:
 
 
 def mmdet_atss_head(assigner: dict) -> ATSSHead:
-    """mmdet's own head with an assigner."""
+    """Return mmdet's own head with an assigner."""
     return ATSSHead(
         num_classes=80,
         in_channels=256,
@@ -151,7 +151,7 @@ def mmdet_atss_head(assigner: dict) -> ATSSHead:
 
 
 def atss_in_mmdet_head(num: int, goal: float) -> Case:
-    """Return the call as mmdet's head makes it: priors and valid flags made anew, filtered, then assign()."""
+    """Return the call as mmdet's head makes it: with new priors and valid flags, filtered, then assign()."""
     heads = [mmdet_atss_head(dict(type=t, topk=9)) for t in ('atss_plugin.ATSSAssigner', 'mmdet.ATSSAssigner')]
     gts, (priors, levels) = random_boxes(num), pyramid()
     inside = torch.ones(len(priors), dtype=torch.bool)
@@ -192,7 +192,7 @@ def spatial_scale(num: int) -> Case:
 
 
 def atss_dense() -> Case:
-    """Priors in random order within their level, which do not form grids."""
+    """Assign to priors in random order within their level, which do not form grids."""
     priors, levels = pyramid()
     generator = torch.Generator().manual_seed(0)
     shuffled = torch.cat([p[torch.randperm(len(p), generator=generator)] for p in priors.split(levels)])
@@ -210,7 +210,7 @@ def atss_dense() -> Case:
 
 
 def loss() -> Case:
-    """Forward and backward of the losses, assignment included, B = 2, 80 classes."""
+    """Run the losses forward and backward, assignment included, with B = 2 and 80 classes."""
     peer = mmdet_atss_head(dict(type='mmdet.ATSSAssigner', topk=9))
     ours = RetinaNetHead(
         num_classes=80,

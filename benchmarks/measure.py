@@ -53,8 +53,9 @@ def _time(run: Callable, repeat: int) -> float:
 
 
 def peak_memory(run: Callable) -> int:
-    """Bytes that ``run`` holds at most in tensors and arrays of its own: the peak of what PyTorch allocates, from its
-    profiler, plus the peak of what Python and NumPy do, from tracemalloc, as if both were at the same moment."""
+    """Return the most bytes that ``run`` holds at a time in tensors and arrays of its own.
+
+    The peak of PyTorch's allocations (its profiler) plus that of Python and NumPy (tracemalloc), as if simultaneous."""
     run()
     tracemalloc.start()
     run()

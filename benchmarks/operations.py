@@ -27,7 +27,7 @@ WAITS = {'_local_scalar_dense', 'nonzero', 'equal', 'is_nonzero', 'masked_select
 
 
 class Count(TorchDispatchMode):
-    """Count the operations that run inside, but for views."""
+    """Count the operations that run inside, except views."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One case, measured in a process of its own."""
+"""Measure one case in a process of its own."""
 
 from argparse import Namespace
 

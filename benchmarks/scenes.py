@@ -15,13 +15,13 @@ IMAGE = (800, 1333)
 
 
 def feature_sizes(height: int, width: int) -> List[Tuple[int, int]]:
-    """Feature map sizes of P3 to P7 for an image padded to a multiple of 32."""
+    """Return the feature map sizes of P3 to P7 for an image padded to a multiple of 32."""
     height, width = (math.ceil(n / 32) * 32 for n in (height, width))
     return [(math.ceil(height / s), math.ceil(width / s)) for s in STRIDES]
 
 
 def pyramid(anchors: int = 1, image: Tuple[int, int] = IMAGE) -> Tuple[Tensor, List[int]]:
-    """Priors of an image and the number on each level, with 1 or 9 anchors a location."""
+    """Return the priors of an image and the number on each level, with 1 or 9 anchors per location."""
     kind = dict(ratios=[1.0], octave_base_scale=8, scales_per_octave=1)
     if anchors == 9:
         kind = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3)
@@ -31,7 +31,7 @@ def pyramid(anchors: int = 1, image: Tuple[int, int] = IMAGE) -> Tuple[Tensor, L
 
 
 def random_boxes(num: int, seed: int = 0, image: Tuple[int, int] = IMAGE) -> InstanceData:
-    """Ground truths with sides log-uniform from 8 to 600 pixels, centred anywhere in the image."""
+    """Return ground truths with sides log-uniform from 8 to 600 pixels, centred anywhere in the image."""
     generator = torch.Generator().manual_seed(seed)
     side = torch.exp(math.log(8) + torch.rand(num, 2, generator=generator) * math.log(600 / 8))
     center = torch.rand(num, 2, generator=generator) * torch.tensor([image[1], image[0]])
@@ -40,7 +40,7 @@ def random_boxes(num: int, seed: int = 0, image: Tuple[int, int] = IMAGE) -> Ins
 
 
 def coco_boxes(path: str) -> List[Tuple[Tuple[int, int], InstanceData]]:
-    """(height, width) as resized for training (800, at most 1333) and boxes of every image of a COCO file that has
+    """Return (height, width), resized for training (800, at most 1333), and the boxes of every COCO image that has
     any."""
     with open(path) as file:
         data = json.load(file)

@@ -1,7 +1,7 @@
-"""Where the time of a training step goes, ours beside mmdet's own ATSS config, and prediction from feature maps.
+"""Where the time of a training step goes, ours and mmdet's own ATSS config, and prediction from feature maps.
 
-Both models are the R-50 of 800 x 1333 pixels with random weights, one image of seven boxes, on the CPU.  The parts are
-timed where they are called; what is left of the step is the rest (stacking, reducing and adding up losses).
+Both models have an R-50 with random weights and see one image of 800 x 1333 pixels with seven boxes, on the CPU.  Parts
+are timed where they are called; what is left of the step is the rest (stacking, reducing and adding up losses).
 """
 
 import time
@@ -85,7 +85,7 @@ def prediction(model: torch.nn.Module, maps: List[List[torch.Tensor]]) -> float:
 
 
 def report(repeat: int = 5) -> None:
-    """Print the lowest and the highest of the runs of both, in turn."""
+    """Print the shortest and the longest of the runs of both, which take turns."""
     register_all_modules()
     models = {name: model_of(config) for name, config in CONFIGS.items()}
     optimizers = {name: torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9) for name, model in models.items()}

@@ -1,5 +1,5 @@
-# Your own data in COCO's format: the folder below, its two annotation files, the folder of its images, and the classes
-# as "categories" in those files name them. Written for 640 x 480 photographs of blood cells; change what differs.
+# Your own data in COCO's format. Set the folder, its two annotation files, the folder of its images, and the classes
+# by their names in "categories" of those files. Written for 640 x 480 photographs of blood cells; change what differs.
 # `DATA_ROOT=/my/data mim train mmdet configs/custom_coco.py`, or edit this.
 _base_ = './miniature.py'  # small and from scratch; with a GPU start from './atss_r50_fpn_1x.py'
 data_root = '{{$DATA_ROOT:data/cells}}'

@@ -10,7 +10,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN_CONFIG = 'miniature.py'  # what `make train` trains
-# the tests' tensors are small: a second thread costs more than it brings
+# the tests' tensors are small: a second thread costs more than it gains
 torch.set_num_threads(1)
 
 
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session')
 def mmdet_package() -> str:
-    """What mim calls mmdet: the name of the distribution that brings it."""
+    """What mim calls mmdet: the name of the distribution that provides it."""
     from atss_plugin.experiments.job import mim_package  # tests of the core need no mmdet
 
     return mim_package()
@@ -29,7 +29,7 @@ def mmdet_package() -> str:
 
 @pytest.fixture(scope='session')
 def run_python():
-    """Runs ``python -m WORDS`` in the project folder as a user would and return the finished process."""
+    """Run ``python -m WORDS`` in the project folder as a user would, and return the finished process."""
 
     def run(*words, check=True, **environment):
         done = subprocess.run(

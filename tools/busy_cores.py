@@ -1,4 +1,4 @@
-"""Seconds per training iteration of the miniature, by how its threads wait, on cores as they are and beside other work.
+"""Seconds per training iteration of the miniature, by how its threads wait, on idle and busy cores.
 
 python tools/busy_cores.py [--others N] [--iterations N]
 """
@@ -48,7 +48,7 @@ def measure(setting: dict, iterations: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--others', type=int, default=1, help='busy processes beside it (default: %(default)s)')
+    parser.add_argument('--others', type=int, default=1, help='other busy processes (default: %(default)s)')
     parser.add_argument('--iterations', type=int, default=20)
     parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -60,9 +60,7 @@ def main() -> None:
         busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(others)]
         try:
             for name, setting in SETTINGS.items():
-                print(
-                    f'{others} busy processes beside it, {name}: {measure(setting, args.iterations):.2f} s', flush=True
-                )
+                print(f'{others} other busy processes, {name}: {measure(setting, args.iterations):.2f} s', flush=True)
         finally:
             for process in busy:
                 process.kill()

@@ -1,4 +1,4 @@
-"""Can this machine build the environment of the Makefile?  Asked first; an answer of no says what to install.
+"""Check whether this machine can build the environment of the Makefile, and say what to install if it cannot.
 
     python tools/check_machine.py VENV
 
@@ -14,17 +14,17 @@ import sysconfig
 from pathlib import Path
 from typing import Iterator, Optional
 
-MIN_PYTHON = (3, 11)  # requirements/constraints.txt has numpy 2.4, which wants no older one
+MIN_PYTHON = (3, 11)  # requirements/constraints.txt has numpy 2.4, which needs at least this
 GIB = 2**30
 DISK_GIB = 4  # with torch's CPU build; its CUDA build has about 6 GiB more
-MEMORY_GIB = 2  # for one job of the compiler
+MEMORY_GIB = 2  # per job of the compiler
 
 # Compiles where the compiler knows C++17 and its library, and Python's headers are installed.
 PROGRAM = '#include <Python.h>\n#include <optional>\nstd::optional<int> value;\n'
 
 
 def problems(venv: Path) -> Iterator[str]:
-    """Return what is missing, a sentence each."""
+    """Return what is missing, one sentence each."""
     found = '.'.join(map(str, sys.version_info[:3]))
     pinned = (venv / 'constraints.txt').exists() or not (venv / 'bin' / 'python').exists()
     if pinned and sys.version_info < MIN_PYTHON:
@@ -74,7 +74,7 @@ def compiler_problems() -> Iterator[str]:
 
 
 def available_memory() -> Optional[int]:
-    """Return the bytes that programs may still take, bounded by the container's limit; None where nobody tells."""
+    """Return the bytes that programs may still take, bounded by the container's limit; None where it is unknown."""
     try:
         lines = Path('/proc/meminfo').read_text().splitlines()
     except OSError:  # not Linux
@@ -94,7 +94,7 @@ def cores() -> int:
 
 
 def jobs() -> int:
-    """Return how many files to compile at a time: one per core, as far as memory goes."""
+    """Return how many files to compile at a time: one per core, or fewer if memory is short."""
     memory = available_memory()
     return max(1, cores() if memory is None else min(cores(), memory // (MEMORY_GIB * GIB)))
 

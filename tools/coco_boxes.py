@@ -4,7 +4,7 @@
 
 COCO549.json holds the annotations of 549 images of COCO 2017 (cocodataset.org, CC BY 4.0); quantiles are written.
 
-G boxes of an image, Q quantiles.
+Legend: G boxes of an image, Q quantiles.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Run ``pip install`` for an mmcv that has to be compiled, and show how far it is.
+"""Run ``pip install`` for an mmcv that has to be compiled, and show its progress.
 
     python tools/compile_mmcv.py WORDS OF PIP INSTALL
 
-pip says nothing for the minutes that mmcv's files take; here it is told to say everything, which goes to a file, and
-how many files are compiled becomes one line.  Without debugging symbols they take half the time.  CFLAGS and MAX_JOBS
-of yours are respected.  Standard library only.
+pip prints nothing for the minutes that mmcv's files take; here its full output goes to a file, and the number of files
+compiled so far is shown in one line.  Without debugging symbols they take half the time.  Your own CFLAGS and MAX_JOBS
+are respected.  Standard library only.
 """
 
 import os

@@ -68,7 +68,7 @@ def metafile(tables: Dict[int, dict], results: Dict[str, Any]) -> str:
 
 
 def generated() -> str:
-    """Return what ``configs/metafile.yml`` should be."""
+    """Return the text that ``configs/metafile.yml`` should have."""
     tables = yaml.safe_load((ROOT / 'configs' / 'paper_tables.yml').read_text(encoding='utf-8'))['tables']
     models = yaml.safe_load((ROOT / 'configs' / 'metafile.yml').read_text(encoding='utf-8'))['Models']
     return metafile(tables, {model['Name']: model['Results'] for model in models if 'Results' in model})

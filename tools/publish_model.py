@@ -1,4 +1,4 @@
-"""mmdet's script that makes a checkpoint ready to be published: ``python tools/publish_model.py IN.pth OUT.pth``.
+"""mmdet's script that prepares a checkpoint for publication: ``python tools/publish_model.py IN.pth OUT.pth``.
 
 mmdet's own calls ``torch.load``, which since torch 2.6 refuses the history of the losses in mmengine's checkpoints;
 here its few types are allowed.

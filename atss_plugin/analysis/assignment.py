@@ -1,4 +1,7 @@
-"""What one sample definition does on one image."""
+"""What one sample definition does on one image.
+
+Legend: N priors, G ground truths, L levels.
+"""
 
 from dataclasses import dataclass
 from typing import Optional
@@ -34,11 +37,11 @@ class Assignment:
     candidates: Optional[Candidates]
 
     def unmatched(self) -> Tensor:
-        """(G,) bool: which ground truths have no positive."""
+        """Return which ground truths have no positive, (G,) bool."""
         return self.counts.sum(1) == 0
 
     def candidate_owner(self) -> Tensor:
-        """(N,) a ground truth that each prior is a candidate of, -1 where it is none's."""
+        """Return (N,) a ground truth that each prior is a candidate of, -1 where there is none."""
         owner = torch.full((len(self.grid.priors),), -1)
         if self.candidates is not None:
             number = torch.arange(len(self.counts))[:, None].expand_as(self.candidates.prior)
@@ -46,7 +49,7 @@ class Assignment:
         return owner
 
     def to_dict(self) -> dict:
-        """Return what a program may read: a record a ground truth."""
+        """Return what a program may read, one record per ground truth."""
         levels = self.definition.levels
         records = []
         for number, counts in enumerate(self.counts.tolist()):

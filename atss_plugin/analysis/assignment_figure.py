@@ -1,4 +1,4 @@
-"""Pictures of assignments: positives by level, the candidates' IoU, and what two assigners do unlike.
+"""Pictures of assignments: positives by level, the candidates' IoU, and where two assigners differ.
 
 Legend: G ground truths, N priors, L levels.
 """
@@ -16,7 +16,7 @@ from atss_plugin.errors import UsageError
 from .assignment import Assignment
 from .style import ALARM, GREY, LIGHT, PALETTE, figure
 
-# Colours of ground truths; reds are left out, which tell that there is no positive.
+# Colours of ground truths, without reds: red marks a ground truth without any positive.
 GT_COLORS = (
     '#0072B2',
     '#E69F00',
@@ -29,12 +29,12 @@ GT_COLORS = (
     '#00CED1',
     '#FF8FD2',
 )
-MANY_BOXES = 30  # above so many, their outlines get thin
-FADE = 0.6  # how far the photo is faded to white, so that colours are seen before it
-PANEL = 3.7  # inches of the longer side of a picture
-DOT = (1.5, 4.4)  # smallest and largest diameter of a dot, points
-TITLE_CHARACTERS = 9  # an inch of figure
-LEGEND_WIDTH = 3.4  # inches of an entry
+MANY_BOXES = 30  # with more than this, outlines are thin
+FADE = 0.6  # how far the photo is faded to white, which lets the colours stand out
+PANEL = 3.7  # the longer side of a picture in inches
+DOT = (1.5, 4.4)  # smallest and largest diameter of a dot in points
+TITLE_CHARACTERS = 9  # per inch of the figure's width
+LEGEND_WIDTH = 3.4  # of an entry, in inches
 SPREAD = 6  # ground truths in the picture of thresholds, from the smallest to the largest
 LEVEL_COLORS = ('#440154', '#3B528B', '#21918C', '#5EC962', '#C9B800', '#E69F00', '#D55E00')
 
@@ -47,12 +47,12 @@ def color_of(number: int) -> str:
 def save_positives(
     assignments: List[Assignment], image: np.ndarray, title: str, path: Path, outlines: bool = False
 ) -> None:
-    """Draws the positives: a row an assigner, a column all levels together, then a column a level.
+    """Draw the positives: a row per assigner, a column for all levels together, then a column per level.
 
     Levels without any positive have no column; the title names them.
 
     Args:
-        assignments: of one image, one a sample definition.
+        assignments: those of one image, one per sample definition.
         image: (h, w, 3) RGB in the size of the input.
         title: the picture's title.
         path: where to save it.
@@ -100,7 +100,7 @@ def _panels(rows: int, columns: int, image: np.ndarray):
 
 
 def _finish(fig, title: str, handles: Sequence, path: Path) -> None:
-    """Title above and legend below the panels, in as many lines as the width of the figure asks for."""
+    """Put the title above and the legend below the panels, in as many lines as the width of the figure requires."""
     inch, width = 1 / fig.get_figheight(), fig.get_figwidth()
     columns = max(1, min(len(handles), int(width / LEGEND_WIDTH)))
     legend_rows = -(-len(handles) // columns)
@@ -134,7 +134,7 @@ def _show(panel, image: np.ndarray, fade: float = FADE) -> None:
 
 
 def _draw_level(panel, assignment: Assignment, image: np.ndarray, level) -> None:
-    """One panel; ``level`` None draws all levels."""
+    """Draw one panel; ``level`` None draws all levels."""
     _show(panel, image)
     level_of = assignment.grid.level.numpy()
     on_level = np.ones(len(level_of), bool) if level is None else level_of == level
@@ -169,7 +169,7 @@ def _draw_anchors(panel, assignment: Assignment, level: int) -> None:
 
 
 def _dot_sizes(assignment: Assignment) -> np.ndarray:
-    """(N,) areas of dots in points²: as wide as neighbours on their level leave room for, within limits."""
+    """Return the areas (N,) of the dots in points²: as wide as their neighbours on the level allow, within limits."""
     points_per_pixel = 72 * PANEL / max(assignment.truth.img_shape)
     strides = np.array([stride[0] for stride in assignment.definition.prior_generator.strides])
     diameter = np.clip(0.8 * strides * points_per_pixel, *DOT)
@@ -244,7 +244,7 @@ def _dot(label: str, **style) -> Line2D:
 
 
 def save_difference(first: Assignment, second: Assignment, image: np.ndarray, title: str, path: Path) -> None:
-    """Draws on which anchors two assigners of the same priors disagree, all levels together and each.
+    """Draw the anchors on which two assigners of the same priors disagree, on all levels together and on each level.
 
     Args:
         first, second: assignments of one image.
@@ -253,10 +253,10 @@ def save_difference(first: Assignment, second: Assignment, image: np.ndarray, ti
         path: where to save it.
 
     Raises:
-        UsageError: the two have other priors.
+        UsageError: the two have different priors.
     """
     if first.grid.priors.shape != second.grid.priors.shape or not first.grid.priors.equal(second.grid.priors):
-        raise UsageError(f'{first.definition.label} and {second.definition.label} choose from other anchors')
+        raise UsageError(f'{first.definition.label} and {second.definition.label} choose from different anchors')
     one, two = first.gt_inds.numpy(), second.gt_inds.numpy()
     groups = [
         ('positive under both', GREY, (one > 0) & (one == two)),
@@ -286,7 +286,7 @@ def save_difference(first: Assignment, second: Assignment, image: np.ndarray, ti
 
 
 def choose_spread(assignment: Assignment, count: int = SPREAD) -> List[int]:
-    """Ground truths from the smallest to the largest, evenly spread by rank."""
+    """Return ground truths from the smallest to the largest, evenly spread by rank."""
     sides = assignment.truth.bboxes[:, 2:] - assignment.truth.bboxes[:, :2]
     order = np.argsort(sides.prod(axis=1))
     places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
@@ -294,10 +294,10 @@ def choose_spread(assignment: Assignment, count: int = SPREAD) -> List[int]:
 
 
 def save_thresholds(assignment: Assignment, image: np.ndarray, title: str, path: Path) -> None:
-    """Draws the candidates' IoU of some ground truths with mean and mean + std, after the paper's Figure 3.
+    """Draw the candidates' IoU of some ground truths with mean and mean + std, after the paper's Figure 3.
 
     Args:
-        assignment: of ATSS.
+        assignment: one by ATSS.
         image: (h, w, 3) RGB in the size of the input.
         title: the picture's title.
         path: where to save it.
@@ -324,7 +324,7 @@ def save_thresholds(assignment: Assignment, image: np.ndarray, title: str, path:
 
 
 def _draw_crop(panel, assignment: Assignment, image: np.ndarray, number: int) -> None:
-    """Return the ground truth with its surroundings, and its positives."""
+    """Draw the ground truth with its surroundings, and its positives."""
     box = assignment.truth.bboxes[number]
     _show(panel, image, fade=0.35)
     mine = (assignment.gt_inds == number + 1).numpy()
@@ -347,7 +347,7 @@ def _draw_crop(panel, assignment: Assignment, image: np.ndarray, number: int) ->
 
 
 def _draw_ious(panel, assignment: Assignment, number: int, first: bool) -> None:
-    """IoU of the candidates over the levels, positives filled."""
+    """Draw the IoU of the candidates over the levels, positives filled."""
     candidates, levels = assignment.candidates, assignment.definition.levels
     level = candidates.level.numpy()
     iou = candidates.iou[number].numpy()
@@ -383,7 +383,7 @@ def _draw_ious(panel, assignment: Assignment, number: int, first: bool) -> None:
 
 
 def _spread_within(level: np.ndarray, iou: np.ndarray) -> np.ndarray:
-    """Offsets in [-0.35, 0.35] that set the candidates of a level side by side in the order of their IoU."""
+    """Return offsets in [-0.35, 0.35] that set the candidates of a level side by side in the order of their IoU."""
     offsets = np.zeros(len(level))
     for item in np.unique(level):
         members = np.flatnonzero(level == item)

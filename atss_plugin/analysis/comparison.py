@@ -1,12 +1,12 @@
-"""Two data sets beside each other: does one pose the assignment problem of the other?"""
+"""Two data sets side by side: does one pose the same assignment problem as the other?"""
 
 import math
 from typing import Dict, Iterator, Tuple
 
 import pandas as pd
 
-# What counts as alike: shares and thresholds that differ by at most so much, and numbers of positives by so much of
-# the reference's.
+# What counts as alike: shares and thresholds that differ by at most this much, and numbers of positives that differ by
+# at most this fraction of the reference's.
 POINTS = 0.05
 RELATIVE = 0.2
 COLUMNS = ['assigner', 'quantity', 'reference', 'here', 'alike']

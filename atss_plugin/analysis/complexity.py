@@ -18,7 +18,7 @@ PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head')
 
 
 def complexity(cfg: Config, height: int = 800, width: int = 1333) -> Dict[str, Tuple[int, int]]:
-    """Count what a detector costs.
+    """Count the parameters and FLOPs of a detector.
 
     Args:
         cfg: its config.

@@ -1,6 +1,6 @@
 """A trained detector on the images of a data set.
 
-Legend: N priors, C classes, B images, A anchors a location, L levels.
+Legend: N priors, C classes, B images, A anchors per location, L levels.
 """
 
 import copy
@@ -25,7 +25,7 @@ from atss_plugin.heads.one_stage import OneStageHead, flatten_levels
 from .ground_truth import GroundTruth
 from .images import Images
 
-REMEMBERED = 8  # images whose predictions are kept: several definitions ask for the same ones
+REMEMBERED = 8  # images whose predictions are kept, since several definitions ask for the same ones
 
 
 def build_detector(cfg: Config, checkpoint: str, device: str = 'cpu') -> torch.nn.Module:
@@ -64,7 +64,7 @@ def dense_head(model: torch.nn.Module) -> torch.nn.Module:
 def predict_batch(model: torch.nn.Module, inputs: Sequence[Tensor]) -> List[InstanceData]:
     """Return what the dense head predicts for every prior.
 
-    The model is in the state of evaluation for that, and afterwards as it was.
+    The model is put into evaluation mode for this, and back into the mode that it was in.
 
     Args:
         model: a detector of mmdet.
@@ -75,7 +75,7 @@ def predict_batch(model: torch.nn.Module, inputs: Sequence[Tensor]) -> List[Inst
         the classes, on the CPU.
 
     Raises:
-        UsageError: a head whose outputs are unknown.
+        UsageError: the form of the head's outputs is unknown.
     """
     training = model.training
     model.eval()
@@ -126,7 +126,7 @@ class Predictor:
         """Return the predictions for an image, as :func:`predict_batch`.
 
         Raises:
-            UsageError: the ground truth has classes that the model has not.
+            UsageError: the ground truth has classes that the model does not have.
         """
         if truth.index not in self.remembered:
             pixels = self.images.pixels(truth, may_miss=False)

@@ -1,4 +1,4 @@
-"""What a page to explore assignments shows: every pair of an object and an anchor that some k looks at.
+"""What the page for exploring assignments shows: every pair of an object and an anchor that some k considers.
 
 Legend: N priors, G ground truths, L levels, K values of k.
 """
@@ -15,7 +15,7 @@ from .sample_definition import SampleDefinition
 
 # Table 4 of the paper
 PAPER_K = (3, 5, 7, 9, 11, 13, 15, 17, 19)
-# What became of a pair under one k. The page has the words for these letters.
+# What became of a pair under one k. The page explains these letters.
 POSITIVE, BELOW, OUTSIDE, TAKEN, IGNORED, OTHER, NOT_LOOKED_AT = 'p', 'b', 'o', 't', 'i', 'n', '.'
 INSIDE_MARGIN = 0.01  # pixels between an anchor's centre and every side of its box (Algorithm 1, line 13)
 Pair = Tuple[int, int]  # ground truth, prior
@@ -25,9 +25,9 @@ def verdicts(assignment: Assignment) -> Dict[Pair, str]:
     """Return what became of every candidate and every positive.
 
     Returns:
-        By (ground truth, prior): ``p`` positive, else the first reason against a candidate: ``b`` its IoU is below the
-        threshold, ``o`` its centre is outside the box, ``t`` another object has it, ``i`` it is ignored, ``n`` none of
-        these.
+        By (ground truth, prior): ``p`` for a positive, else the first reason against it: ``b`` its IoU is below
+        the threshold, ``o`` its centre is outside the box, ``t`` another object has it, ``i`` it is ignored, ``n`` none
+        of these.
     """
     gt_inds, candidates = assignment.gt_inds, assignment.candidates
     priors = (gt_inds > 0).nonzero().flatten()
@@ -53,7 +53,7 @@ def verdicts(assignment: Assignment) -> Dict[Pair, str]:
 
 
 def overlaps_of(assignments: Sequence[Assignment], pairs: Sequence[Pair]) -> List[float]:
-    """Return the IoU of pairs, or what the definition compares in its place, where it tells that."""
+    """Return the IoU of pairs, or what the definition compares instead where it says so."""
     if not pairs:
         return []
     truth, grid = assignments[0].truth, assignments[0].grid
@@ -72,7 +72,7 @@ def explore_image(definition: SampleDefinition, truth: GroundTruth, ks: Sequence
     Args:
         definition: the sample definition.
         truth: the image's ground truth.
-        ks: values of k besides the definition's own; of no effect where it has none.
+        ks: values of k in addition to the definition's own; without effect on a definition that has no k.
 
     Returns:
         ``k`` the K values in ascending order, [None] where there is no k; ``priors`` the anchors that are looked at, as

@@ -1,4 +1,4 @@
-"""A page to explore assignments: one HTML file that needs neither a server nor a network.
+"""A page for exploring assignments: one HTML file that needs neither a server nor a network.
 
 Legend: G ground truths.
 """
@@ -23,7 +23,7 @@ JPEG_QUALITY = 82
 
 
 def describe_image(truth: GroundTruth, image: np.ndarray, classes: Sequence[str]) -> dict:
-    """Return an image and its objects as the page takes them.
+    """Return an image and its objects in the form that the page reads.
 
     Args:
         truth: the image's ground truth, G boxes.
@@ -46,7 +46,7 @@ def describe_image(truth: GroundTruth, image: np.ndarray, classes: Sequence[str]
 def explore(
     definitions: Sequence[SampleDefinition], truths: Sequence[GroundTruth], ks: Sequence[int] = PAPER_K
 ) -> List[dict]:
-    """Return every definition with its levels and what it does on every image, as the page takes it."""
+    """Return every definition with its levels and what it does on every image, in the form that the page reads."""
     return [
         dict(
             label=definition.label,
@@ -64,8 +64,8 @@ def write_page(title: str, images: List[dict], definitions: List[dict], path: Pa
 
     Args:
         title: its title.
-        images: of :func:`describe_image`.
-        definitions: of :func:`explore`.
+        images: what :func:`describe_image` returned.
+        definitions: what :func:`explore` returned.
         path: the file.
     """
     content = dict(
@@ -91,6 +91,6 @@ def _part(name: str) -> str:
 
 def _plotly() -> str:
     """Return Plotly's bundle for browsers, which comes with its Python package."""
-    from plotly.offline import get_plotlyjs  # half a second, which the other commands need not wait
+    from plotly.offline import get_plotlyjs  # takes half a second, which other commands are spared
 
     return get_plotlyjs()

@@ -1,4 +1,4 @@
-"""The boxes of a data set in the size in which the network sees them; no pixels are read for that.
+"""The boxes of a data set at the size at which the network sees them; no pixels are read for that.
 
 Legend: G ground truths, I ignored regions of an image.
 """
@@ -47,11 +47,11 @@ class GroundTruth:
     index: int
 
     def instances(self) -> InstanceData:
-        """Boxes and labels as assigners take them."""
+        """Return the boxes and labels in the form that assigners expect."""
         return InstanceData(bboxes=torch.from_numpy(self.bboxes), labels=torch.from_numpy(self.labels))
 
     def ignored_instances(self) -> InstanceData:
-        """Return the crowd regions as assigners take them."""
+        """Return the crowd regions in the form that assigners expect."""
         return InstanceData(bboxes=torch.from_numpy(self.ignored))
 
 
@@ -59,9 +59,9 @@ def build_dataset(cfg: Config, ann_file: Optional[str] = None, images: str = '')
     """Return the data set to look at, without its pipeline.
 
     Args:
-        cfg: its training data set is taken (wrappers such as RepeatDataset are opened). mmdet's ``CocoDataset`` is
+        cfg: its training data set is used (wrappers such as RepeatDataset are opened). mmdet's ``CocoDataset`` is
             read by ours, which says what is wrong with a file.
-        ann_file: a COCO json with any classes to be taken instead.
+        ann_file: a COCO json, with any classes, to use instead.
         images: folder of that file's images.
 
     Raises:
@@ -109,7 +109,7 @@ def read_ground_truth(dataset: BaseDataset, index: int, geometry: InputGeometry)
 
 
 def find_image(dataset: BaseDataset, name: str) -> int:
-    """Return the index of the image of that file name.
+    """Return the index of the image that has that file name.
 
     Raises:
         UsageError: the data set has no such image.

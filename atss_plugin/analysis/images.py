@@ -26,12 +26,12 @@ class Images:
     """Images with their ground truths.
 
     Args:
-        cfg: its training data set is taken.
-        ann_file: a COCO json with any classes to be taken instead.
-        folder: of that file's images.
+        cfg: its training data set is used.
+        ann_file: a COCO json, with any classes, to use instead.
+        folder: where that file's images are.
 
     Attributes:
-        file: a file to read in the place of any image, if set.
+        file: if set, a file to read in place of every image.
 
     Raises:
         ValueError, FileNotFoundError: as :func:`build_dataset`.
@@ -53,18 +53,18 @@ class Images:
         return self.dataset.metainfo['classes']
 
     def find(self, name: str) -> int:
-        """Return the number of the image of that file name; a ValueError if there is none."""
+        """Return the number of the image that has that file name; raise a ValueError if there is none."""
         return find_image(self.dataset, name)
 
     def truth(self, index: int) -> GroundTruth:
-        """Return the ground truth of image ``index``; a ValueError if there is no such image."""
+        """Return the ground truth of image ``index``; raise a ValueError if there is no such image."""
         if not 0 <= index < len(self):
             raise UsageError(f'--index {index}: the data set has the images 0 to {len(self) - 1}')
         return self._truth(index)
 
 
 class ResizedImages(Images):
-    """Whole images in the size of the network's input; crops and mosaics are not followed."""
+    """Whole images at the size of the network's input; crops and mosaics are not followed."""
 
     def _truth(self, index: int) -> GroundTruth:
         return read_ground_truth(self.dataset, index, self.geometry)
@@ -75,7 +75,7 @@ class ResizedImages(Images):
 
 
 class ValidationImages(ResizedImages):
-    """The images of the config's validation set, in the size in which training would see them."""
+    """The images of the config's validation set, at the size at which training would see them."""
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
@@ -88,7 +88,7 @@ class TrainingImages(Images):
 
     Args:
         cfg, ann_file, folder: as for :class:`Images`.
-        seed: of what is drawn at random; the same for the same image and seed.
+        seed: the seed of what is drawn at random, which is the same for the same image and seed.
     """
 
     def __init__(self, cfg: Config, ann_file: Optional[str] = None, folder: str = '', seed: int = 0) -> None:
@@ -125,7 +125,7 @@ class TrainingImages(Images):
         return packed_ground_truth(sample, index, self.geometry.pad_shape(*sample['inputs'].shape[-2:]))
 
     def pixels(self, truth: GroundTruth, may_miss: bool = True) -> np.ndarray:
-        """Return the image (h, w, 3) as uint8 RGB; where its file is missing there is an error in any case."""
+        """Return the image (h, w, 3) as uint8 RGB; its file must exist, whatever ``may_miss`` says."""
         inputs = self.sample(truth.index)['inputs']
         return inputs.clamp(0, 255).byte().permute(1, 2, 0).numpy()[..., ::-1]
 
@@ -140,7 +140,7 @@ def packed_ground_truth(sample: dict, index: int, pad_shape: Tuple[int, int]) ->
     """
     shape, packed = tuple(sample['inputs'].shape[-2:]), sample['data_samples']
     ignored = packed.get('ignored_instances')
-    # the size of the objects before the pipeline, as far as it says by how much it has scaled them
+    # the size of the objects before the pipeline, if the pipeline says by how much it scaled them
     factor = packed.metainfo.get('scale_factor', (1, 1))
     original = tuple(max(1, round(side / scale)) for side, scale in zip(shape, factor[::-1]))
     return GroundTruth(
@@ -162,7 +162,7 @@ def _boxes(instances: InstanceData) -> np.ndarray:
 
 @contextmanager
 def seeded(seed: int):
-    """Draw at random as the seed says within this context, and as before after it."""
+    """Seed all random numbers within this context, and restore their state after it."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed)

@@ -24,7 +24,7 @@ class InputGeometry:
     divisor: int = 1
 
     def input_shape(self, height: int, width: int) -> Tuple[int, int]:
-        """(height, width) of a resized image."""
+        """Return (height, width) of a resized image."""
         if self.scale is None:
             return height, width
         if not self.keep_ratio:
@@ -33,11 +33,11 @@ class InputGeometry:
         return height, width
 
     def pad_shape(self, height: int, width: int) -> Tuple[int, int]:
-        """(height, width) of a resized image after padding."""
+        """Return (height, width) of a resized image after padding."""
         return tuple(math.ceil(side / self.divisor) * self.divisor for side in (height, width))
 
     def scale_boxes(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Boxes (G, 4) xyxy of an image in pixels of the input, clipped to it as mmdet's ``Resize`` does."""
+        """Return the boxes (G, 4) xyxy of an image in pixels of the input, clipped to it as mmdet's ``Resize`` does."""
         new_height, new_width = self.input_shape(height, width)
         factor = np.array([new_width / width, new_height / height] * 2, dtype=np.float32)
         limit = np.array([new_width, new_height] * 2, dtype=np.float32)

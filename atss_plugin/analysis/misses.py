@@ -1,4 +1,4 @@
-"""Which objects a detector misses, and how many positives such objects have to be learnt from.
+"""Which objects a detector misses, and from how many positives such objects are learnt.
 
 Legend: G ground truths, D detections, of one image each.
 """
@@ -26,9 +26,9 @@ GROUPINGS = ('coco size', 'crowdedness')
 
 
 def match_detections(boxes: np.ndarray, labels: np.ndarray, detections: InstanceData, iou_thr: float) -> pd.DataFrame:
-    """Tell for every ground truth what was detected.
+    """Return what was detected for every ground truth.
 
-    Detections of its class are given to ground truths as COCO does it: in the order of their scores, each to the free
+    Detections are given to the ground truths of their class as COCO does it: by falling score, each to the free
     ground truth of highest IoU, of at least ``iou_thr``.
 
     Args:
@@ -53,7 +53,7 @@ def match_detections(boxes: np.ndarray, labels: np.ndarray, detections: Instance
 
 
 def describe_learning(assignment: Assignment) -> pd.DataFrame:
-    """Tell for every ground truth what it would be learnt from.
+    """Return what every ground truth would be learnt from.
 
     Returns:
         A row for each ground truth: ``positives``; ``best iou``, the highest of its positives' anchors, and ``level``,
@@ -80,7 +80,7 @@ def describe_learning(assignment: Assignment) -> pd.DataFrame:
 
 @dataclass
 class Misses:
-    """Every ground truth of a data set, what was detected of it and what it would be learnt from.
+    """Every ground truth of a data set, what was detected for it and what it would be learnt from.
 
     Attributes:
         objects: a row for each ground truth: ``image`` and ``object``, its numbers in the data set and in the image;
@@ -97,7 +97,7 @@ class Misses:
         """Return the recall over the number of positives.
 
         Args:
-            label: of the definition.
+            label: the label of the definition.
             grouping: ``coco size``, ``crowdedness`` or another of ``BINS``; None for all objects.
 
         Returns:
@@ -116,7 +116,7 @@ class Misses:
         )
 
     def records(self) -> List[dict]:
-        """Return a record for each ground truth, without NaN."""
+        """Return one record per ground truth, without NaN."""
         columns = [self.objects, *(part.add_prefix(f'{label}: ') for label, part in self.learning.items())]
         frame = pd.concat(columns, axis=1).astype(object)
         return frame.where(frame.notna(), None).to_dict('records')
@@ -137,7 +137,7 @@ def describe_image(
         definitions: the sample definitions.
         truth: the image as it would be trained on.
         classes: names of the classes.
-        found: of :func:`match_detections`.
+        found: what :func:`match_detections` returned.
     """
     where = pd.DataFrame(
         {'image': truth.index, 'object': range(len(found)), 'class': [classes[label] for label in truth.labels]}

@@ -13,7 +13,8 @@ def coco_objects(dataset: BaseDetDataset, indices: Sequence[int], records: Seque
     Args:
         dataset: the data set.
         indices: the images.
-        records: of :meth:`Misses.records`, which become further fields of the annotations; crowd regions have none.
+        records: those of :meth:`Misses.records`, which become further fields of the annotations; crowd regions have
+            none.
     """
     by_object = {(record['image'], record['object']): record for record in records}
     images, annotations = [], []

@@ -10,7 +10,7 @@ from .statistics import BIN_NAMES, BINS
 from .style import PALETTE, figure
 
 Z = 1.96  # 95 %
-MIN_OBJECTS = 5  # a recall of fewer says nothing
+MIN_OBJECTS = 5  # the recall of fewer objects says nothing
 
 
 def wilson_interval(share: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Sample definitions: which anchors an assigner makes positive, for any head of mmdet that has one.
+"""Sample definitions: which anchors an assigner makes positive, for any head of mmdet that uses an assigner.
 
 Legend: N priors, B images, L levels, G ground truths.
 """
@@ -66,7 +66,7 @@ class PriorGrid(NamedTuple):
     level: Tensor
 
     def centers(self) -> Tensor:
-        """(N, 2) the centres, in pixels."""
+        """Return the centres (N, 2) in pixels."""
         return (self.priors[:, :2] + self.priors[:, 2:]) / 2
 
 
@@ -75,14 +75,14 @@ class SampleDefinition:
     """An assigner and the priors that it chooses from.
 
     Attributes:
-        label: how figures and tables call it.
+        label: its name in figures and tables.
         prior_generator: mmdet's prior generator.
         assigner: ours or mmdet's assigner.
         allowed_border: by how many pixels priors may leave the image, negative for any (``train_cfg`` of
             mmdet's heads).
         assigner_cfg: what the assigner was built from; without it k cannot be varied.
-        predict: returns what a model predicts for an image, ``bboxes`` (N, 4) and ``scores`` (N, C), for assigners that
-            decide by it.
+        predict: returns a model's predictions for an image, ``bboxes`` (N, 4) and ``scores`` (N, C), for assigners that
+            decide by them.
     """
 
     label: str
@@ -106,7 +106,7 @@ class SampleDefinition:
         """What a reader of the candidates has to know."""
         if not isinstance(self.assigner, mmdet_assigners.ATSSAssigner):
             return ''
-        return f'candidates found by atss_plugin.ATSSAssigner, {self.assigner.topk} anchors a level'
+        return f'candidates found by atss_plugin.ATSSAssigner, {self.assigner.topk} anchors per level'
 
     @property
     def topk(self) -> Optional[int]:
@@ -144,7 +144,7 @@ class SampleDefinition:
 
         Args:
             truths: ground truths of B images of one padded shape.
-            predictions: what a model predicts for each, as ``predict`` gives it, which is asked if None.
+            predictions: a model's predictions for each, as ``predict`` returns them; if None, ``predict`` is called.
 
         Returns:
             (B, N) int64: 0 background, -1 ignored, i + 1 for ground truth i of the image.
@@ -187,7 +187,7 @@ class SampleDefinition:
         ignored: InstanceData,
         predictions: Optional[InstanceData],
     ) -> Tensor:
-        """As mmdet's heads do it: priors that leave the image too far take no part."""
+        """Assign one image as mmdet's heads do it: without the priors that leave the image too far."""
         kept = anchor_inside_flags(
             grid.priors, torch.ones(len(grid.priors), dtype=torch.bool), truth.img_shape, self.allowed_border
         )
@@ -203,7 +203,7 @@ class SampleDefinition:
     def candidates(self, pad_shape: Tuple[int, int], bboxes: Tensor) -> Optional[Candidates]:
         """Return the candidates of ground truths (G, 4) and their thresholds; None unless this is ATSS by boxes alone.
 
-        mmdet's ATSSAssigner does not tell its own: they are those of ours with as many anchors a level.
+        mmdet's ATSSAssigner does not report its own: they are found by ours, with as many anchors per level.
         """
         chooser = self.assigner
         if self.needs_predictions:
@@ -221,7 +221,7 @@ def definition_of_config(cfg: Config, label: Optional[str] = None, with_model: b
 
     Args:
         cfg: the config.
-        label: is added to the name, to tell configs apart.
+        label: added to the name, to tell configs apart.
         with_model: a model's predictions can be given.
 
     Raises:
@@ -235,7 +235,7 @@ def definition_of_config(cfg: Config, label: Optional[str] = None, with_model: b
 
 
 def definition_of_head(head: Any, label: str, with_model: bool = False) -> SampleDefinition:
-    """Return the sample definition of a head that is built.
+    """Return the sample definition of a head that has been built.
 
     Raises:
         UsageError: as :func:`definition_of_config`.
@@ -257,7 +257,7 @@ def build_head(cfg: Config):
     model = cfg.model
     name = next((name for name in ('rpn_head', 'bbox_head') if isinstance(model.get(name), dict)), None)
     if name is None:
-        raise UsageError('the config has neither a bbox_head nor a rpn_head')
+        raise UsageError('the config has neither a bbox_head nor an rpn_head')
     train_cfg = model.get('train_cfg') or {}
     train_cfg = train_cfg.get('rpn', {}) if name == 'rpn_head' and 'rpn' in train_cfg else train_cfg
     head_cfg = {**model[name], 'train_cfg': train_cfg, 'test_cfg': model.get('test_cfg')}
@@ -276,7 +276,7 @@ def definition_of_name(text: str, prior_generator: Any, with_model: bool = False
     """Return a named assigner on the priors of a generator.
 
     Args:
-        text: a name of ``NAMES`` or a scoped type, with options if wanted: ``ATSS:topk=15``,
+        text: a name from ``NAMES`` or a scoped type, with options if wanted: ``ATSS:topk=15``,
             ``mmdet.MaxIoUAssigner:pos_iou_thr=0.5,neg_iou_thr=0.4``.
         prior_generator: mmdet's prior generator.
         with_model: a model's predictions can be given.
@@ -323,7 +323,7 @@ def needs_predictions(assigner: Any) -> bool:
 
 
 def no_predictions(assigner: Any) -> str:
-    """Return what to do about an assigner that is not given the predictions that it needs."""
+    """Return the message about an assigner that lacks the predictions that it needs, with what to do."""
     return (
         f'{type(assigner).__name__} decides by the predictions of a model: give a checkpoint of the config by '
         '--checkpoint FILE'

@@ -16,7 +16,7 @@ from torch import Tensor
 from .ground_truth import GroundTruth
 from .sample_definition import PriorGrid, SampleDefinition
 
-# Elements of a batch's (B, N) result: what keeps a batch in the cache of a core, and few calls.
+# Elements of a batch's (B, N) result: small enough for the cache of a core, large enough for few calls.
 BATCH_ELEMENTS = 500_000
 # Words, column and edges of the bins; sizes in the network's input have the bounds of FCOS's scale ranges.
 BINS = {
@@ -41,7 +41,7 @@ class AssignmentStatistics:
     Attributes:
         label: name of the sample definition.
         levels: names of the levels.
-        frame: one line per ground truth; the columns of :func:`describe_boxes`, ``positives``, one column a
+        frame: one line per ground truth; the columns of :func:`describe_boxes`, ``positives``, one column per
             level, and for ATSS ``threshold``.
         num_images: how many images were looked at.
         claimed: anchors that at least one ground truth would take if it were alone, in the images that were
@@ -86,7 +86,7 @@ class AssignmentStatistics:
         return counts / max(counts.sum(), 1)
 
     def overall(self) -> Dict[str, float]:
-        """Totals, means and shares over all ground truths."""
+        """Return totals, means and shares over all ground truths."""
         positives = self.frame['positives']
         result = {
             'images': self.num_images,
@@ -103,7 +103,7 @@ class AssignmentStatistics:
         return {key: value if isinstance(value, int) else float(value) for key, value in result.items()}
 
     def to_dict(self) -> dict:
-        """Everything a program may read, with missing values None."""
+        """Return everything that a program may read, with None for missing values."""
         groupings = {name: self.by(name).reset_index(names='bin').to_dict('records') for name in BINS}
         result = dict(assigner=self.label, overall=self.overall(), levels=self.level_share().to_dict(), **groupings)
         return _without_nan(result)
@@ -118,7 +118,7 @@ def _without_nan(value):
 
 
 def describe_boxes(truth: GroundTruth) -> np.ndarray:
-    """``size``, ``original size`` (√area in px), ``elongation`` and ``crowdedness`` of G boxes, (G, 4)."""
+    """Return ``size``, ``original size`` (√area in px), ``elongation`` and ``crowdedness`` of G boxes, (G, 4)."""
     width, height = (truth.bboxes[:, 2:] - truth.bboxes[:, :2]).clip(min=1e-6).T
     size = np.sqrt(width * height)
     shrink = np.sqrt(np.prod(truth.ori_shape) / np.prod(truth.img_shape))
@@ -139,9 +139,9 @@ def collect_statistics(
     Args:
         definition: the sample definition.
         truths: the images.
-        ambiguity_images: on how many of them, evenly spread, to look for ambiguous anchors, which takes an
-            assignment a ground truth.
-        progress: is told the number of images after every batch.
+        ambiguity_images: on how many of them, evenly spread, to look for ambiguous anchors, which takes one
+            assignment per ground truth.
+        progress: called with the number of images after every batch.
     """
     parts = [_count_batch(definition, batch, progress) for batch in batches(definition, truths)]
     columns = ['size', 'original size', 'elongation', 'crowdedness', 'threshold', *definition.levels]
@@ -164,7 +164,7 @@ def collect_statistics(
 
 
 def batches(definition: SampleDefinition, truths: Sequence[GroundTruth]) -> Iterator[List[GroundTruth]]:
-    """Images of one padded shape together, so many that their result stays small."""
+    """Yield batches of images of one padded shape, small enough for their result to stay small."""
 
     def shape(truth: GroundTruth):
         return truth.pad_shape
@@ -177,7 +177,7 @@ def batches(definition: SampleDefinition, truths: Sequence[GroundTruth]) -> Iter
 
 
 def _count_batch(definition: SampleDefinition, batch: List[GroundTruth], progress: Progress) -> np.ndarray:
-    """Return the lines (G, 5 + L) of the ground truths of a batch."""
+    """Return the rows (G, 5 + L) of the ground truths of a batch."""
     counts = count_positives(
         definition.assign(batch), [len(t.bboxes) for t in batch], definition.grid(batch[0].pad_shape)
     )
@@ -190,7 +190,7 @@ def _count_batch(definition: SampleDefinition, batch: List[GroundTruth], progres
 
 
 def count_positives(gt_inds: Tensor, num_gts: Sequence[int], grid: PriorGrid) -> Tensor:
-    """Positives of every ground truth on every level.
+    """Count the positives of every ground truth on every level.
 
     Args:
         gt_inds: (B, N) as assigners give it.
@@ -209,9 +209,9 @@ def count_positives(gt_inds: Tensor, num_gts: Sequence[int], grid: PriorGrid) ->
 
 
 def claim_counts(definition: SampleDefinition, truth: GroundTruth) -> Tensor:
-    """How many ground truths would take each prior if each were alone in the image, (N,) int64.
+    """Return how many ground truths would take each prior if each were alone in the image, (N,) int64.
 
-    This finds an anchor's rivals for any assigner from what it returns, without its inside.
+    This finds the rivals for an anchor with any assigner, from its results alone.
     """
     grid = definition.grid(truth.pad_shape)
     counts = torch.zeros(len(grid.priors), dtype=torch.long)

@@ -9,19 +9,19 @@ import pandas as pd
 from .statistics import BINS, AssignmentStatistics
 from .style import GREY, PALETTE, figure
 
-# The paper, Section 4.1: "about 0.2 * kL" positives an object, k = 9 candidates on L = 5 levels.
+# The paper, Section 4.1: "about 0.2 * kL" positives per object, k = 9 candidates on L = 5 levels.
 SHARE_OF_CANDIDATES = 0.2
 SIZE_BINS_A_OCTAVE = 2
 
 
 def save_statistics_figure(statistics: List[AssignmentStatistics], title: str, path: Path, expected: float = 0) -> None:
-    """Draws what sample definitions do over a data set.
+    """Draw what sample definitions do over a data set.
 
     Args:
-        statistics: one a sample definition.
+        statistics: one per sample definition.
         title: what it was computed on.
         path: the picture.
-        expected: positives an object after the paper's claim, drawn as a line; 0: none.
+        expected: positives per object according to the paper's claim, drawn as a line; 0 draws none.
     """
     with figure(2, 3, figsize=(13.6, 7.6)) as (fig, axes):
         _draw_sizes(axes[0, 0], statistics, expected)
@@ -41,7 +41,7 @@ def _draw_sizes(axes, statistics: List[AssignmentStatistics], expected: float) -
     top = 1
     for color, entry in zip(_colors(), statistics):
         octaves = (np.log2(entry.frame['size']) * SIZE_BINS_A_OCTAVE).round() / SIZE_BINS_A_OCTAVE
-        # a mean of very few ground truths would be drawn like one of many
+        # the mean of very few ground truths would look like the mean of many
         few = min(10, len(octaves) // 50)
         groups = entry.frame['positives'].groupby(2 ** octaves[octaves.groupby(octaves).transform('size') > few])
         low, mean, high = groups.quantile(0.1), groups.mean(), groups.quantile(0.9)

@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
-# Okabe and Ito's palette: told apart by colour-blind readers and in print; yellow is left out on white.
+# Okabe and Ito's palette, which colour-blind readers can tell apart, in print too; without yellow, as paper is white.
 PALETTE = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#7F7F7F', '#000000')
 ALARM = '#E3000F'
 GREY = '#6E6E6E'
@@ -37,7 +37,7 @@ STYLE = {
 
 @contextmanager
 def figure(*args, **kwargs):
-    """Return a figure and its axes (``plt.subplots``) in the project's style, closed at the end."""
+    """Yield a figure and its axes (``plt.subplots``) in the project's style, and close the figure at the end."""
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(*args, **kwargs)
         try:

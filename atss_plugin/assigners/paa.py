@@ -18,7 +18,7 @@ class PAAAssigner(Assigner):
     Args:
         topk (int): candidates of an object on each level. Defaults to 9.
         pos_iou_thr (float): the least IoU of a candidate. Defaults to 0.1.
-        box_weight (float): the weight of GIoU loss beside focal loss. Defaults to 1.3, PAA's.
+        box_weight (float): the weight of GIoU loss relative to focal loss. Defaults to 1.3, PAA's.
         iou_calculator (dict): config of the IoU calculator.
         ignore_iof_thr (float): see :class:`Assigner`. Defaults to -1, off.
 

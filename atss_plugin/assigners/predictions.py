@@ -24,7 +24,7 @@ def stack_predictions(name: str, predictions: Optional[List[InstanceData]], gts:
         gts (GroundTruths): the ground truths, for the number of priors and the precision of boxes.
 
     Raises:
-        ValueError: there are none, they are not of these shapes, or the scores are no probabilities; the latter is
+        ValueError: there are none, they are not of these shapes, or the scores are not probabilities; the latter is
             not asked on an accelerator, where asking makes the host wait.
     """
     boxes, scores = checked_predictions(name, predictions, gts)

@@ -41,7 +41,7 @@ def _shapes_of(config: str) -> Shapes:
 
 
 def tensor_shapes(model: nn.Module) -> Shapes:
-    """Return the shapes of the tensors that a checkpoint of a model has; the count of batches seen is no weight."""
+    """Return the shapes of the tensors that a checkpoint of a model has; the count of batches seen is not a weight."""
     state = model.state_dict()
     return {name: tuple(value.shape) for name, value in state.items() if not name.endswith('num_batches_tracked')}
 

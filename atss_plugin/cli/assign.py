@@ -1,12 +1,12 @@
-"""Draws what assigners do on one image: which anchors are positive, for which ground truth, and why.
+"""Draw what assigners do on one image: which anchors are positive, for which ground truth, and why.
 
-Saved in DIR are
-  NAME_positives.png    a row an assigner: the positives of all levels and of each level
+These files are saved in DIR:
+  NAME_positives.png    a row per assigner: the positives of all levels and of each level
   NAME_thresholds.png   for ATSS: the candidates' IoU with mean and mean + std, and the levels chosen
   NAME_difference.png   for two assigners of the same anchors: where they disagree
 
-NAME is the image's. An image whose file is missing is drawn white where boxes alone decide.  Definitions that decide by
-what a model predicts are given its predictions by --checkpoint.
+NAME is the image's. An image whose file is missing is drawn white if no definition needs its pixels. Definitions that
+decide by a model's predictions get them from the model of --checkpoint.
 
 examples:
   atss-plugin assign atss_r50_fpn_1x.py --assigner ATSS IoU --index 7 --out pictures
@@ -63,7 +63,7 @@ def shorten(name: str, length: int = 32) -> str:
 
 
 def draw(assignments, image, folder: Path, outlines: bool = False) -> list:
-    """Save every picture that these assignments allow; returns the files."""
+    """Save every picture that these assignments allow, and return the files."""
     truth = assignments[0].truth
     height, width = truth.img_shape
     title = f'{shorten(truth.name)}, {len(truth.bboxes)} ground truths, input {width} × {height}'

@@ -1,6 +1,6 @@
-"""Judges the paper's claims by the committed ledger.
+"""Judge the paper's claims by the committed ledger.
 
-Prints for every claim the paper's difference, ours with its 95 % interval, paired over seeds, and a verdict:
+For every claim it prints the paper's difference, ours with its 95 % interval, paired over seeds, and a verdict:
 
   shown           the interval lies above 0 (a > b), or inside the margin (a = b)
   contradicted    it lies below 0, or outside the margin

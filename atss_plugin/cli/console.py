@@ -1,4 +1,4 @@
-"""What every command prints with."""
+"""How every command prints."""
 
 import shutil
 
@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress_bar() -> Progress:
-    """Return a bar on stderr, so that stdout holds nothing but the result."""
+    """Return a progress bar on stderr; stdout is for the result alone."""
     return Progress(
         TextColumn('{task.description}'),
         BarColumn(),
@@ -20,12 +20,12 @@ def progress_bar() -> Progress:
 
 
 class PipedConsole(Console):
-    """A console that leaves a closed pipe to the command line, which ends in silence."""
+    """A console that leaves a closed pipe to the command line, which then ends silently."""
 
     def on_broken_pipe(self) -> None:
         raise  # noqa: PLE0704 -- called where the BrokenPipeError is handled
 
 
 def wide_console(width: int) -> Console:
-    """Return a console of at least so many characters: a table that is cut to a narrow terminal cannot be read."""
+    """Return a console at least ``width`` characters wide: a table cut to fit a narrow terminal cannot be read."""
     return PipedConsole(width=max(shutil.get_terminal_size().columns, width))

@@ -1,6 +1,6 @@
-"""Turns one of the eight checkpoints that the authors of ATSS published into mmdet's form.
+"""Convert one of the eight checkpoints that the authors of ATSS published into mmdet's form.
 
-The file need not be trusted: nothing in it is executed. It says which of the eight it is, and which config
+The file need not be trusted: nothing in it is executed. The command says which of the eight it is, and which config
 evaluates it. A file that is something else, or a config that does not fit it, is refused and nothing written.
 """
 
@@ -9,14 +9,14 @@ import argparse
 from atss_plugin.checkpoints import convert_checkpoint
 
 NAME = 'convert-checkpoint'
-HELP = "turn a checkpoint of the authors into mmdet's form"
+HELP = "convert a checkpoint of the authors into mmdet's form"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument('source', metavar='IN.pth', help="the authors' checkpoint")
     parser.add_argument('target', metavar='OUT.pth', help='the checkpoint to write')
-    parser.add_argument('--config', help='see first that the result fits the model of this config')
+    parser.add_argument('--config', help='check first that the result fits the model of this config')
 
 
 def run(args: argparse.Namespace) -> int:

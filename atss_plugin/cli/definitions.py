@@ -23,7 +23,7 @@ OWN = 'config'
 def add_definition_arguments(parser, data: bool = True) -> None:
     """Add CONFIG, --assigner, --cfg-options and, where the data can be chosen, --ann."""
     parser.add_argument(
-        'config', metavar='CONFIG', help='any mmdet config whose head has an assigner; mmdet::NAME.py for one of mmdet'
+        'config', metavar='CONFIG', help="any mmdet config whose head has an assigner; mmdet::NAME.py for mmdet's own"
     )
     parser.add_argument(
         '--assigner',
@@ -73,7 +73,7 @@ def add_image_arguments(parser) -> None:
 
 
 def open_images(cfg: Config, args, definitions: Sequence[SampleDefinition], folder: str = '') -> Images:
-    """Return the images to look at, and let the definitions that need it ask the checkpoint's model about them."""
+    """Return the images to look at, and connect the definitions that need predictions to the checkpoint's model."""
     images = TrainingImages(cfg, args.ann, folder, args.seed) if args.pipeline == 'train' else None
     images = images or ResizedImages(cfg, args.ann, folder)
     if args.checkpoint and any(definition.needs_predictions for definition in definitions):

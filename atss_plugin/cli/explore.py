@@ -1,4 +1,4 @@
-"""Writes a page to explore what assigners do on some images: one HTML file, for any browser, without a server.
+"""Write a page for exploring what assigners do on some images: one HTML file, for any browser, without a server.
 
 The page shows two definitions side by side, with menus of definitions, images and levels and a slider over k.
 A click on an object shows its candidates, their IoU with mean and mean + std, which of them are positive, and
@@ -20,7 +20,7 @@ from atss_plugin.errors import UsageError
 from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
 
 NAME = 'explore'
-HELP = 'write a page to explore what assigners do'
+HELP = 'write a page for exploring what assigners do'
 
 
 def add_arguments(parser) -> None:
@@ -36,7 +36,7 @@ def add_arguments(parser) -> None:
         nargs='+',
         default=list(PAPER_K),
         metavar='K',
-        help='where the slider over k stops, besides the k of the assigner itself (default: those of Table 4)',
+        help='the stops of the slider over k, in addition to the k of the assigner itself (default: those of Table 4)',
     )
     parser.add_argument('--out', required=True, metavar='FILE.html', help='the page')
 

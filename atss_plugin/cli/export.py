@@ -1,4 +1,4 @@
-"""Writes a trained model as an ONNX file: pixels in, detections out.
+"""Write a trained model as an ONNX file: pixels in, detections out.
 
 The file needs neither torch nor mmdet. It takes images (B, 3, H, W), uint8, BGR as OpenCV reads them, resized as the
 test pipeline does; normalisation, padding, decoding and NMS are in the graph. It gives boxes (B, D, 4) in pixels of
@@ -38,7 +38,7 @@ def add_arguments(parser) -> None:
         type=_batch,
         default=1,
         metavar='N',
-        help='images of a call, or "dynamic" for any number (default: 1)',
+        help='images per call, or "dynamic" for any number (default: 1)',
     )
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to the config')
 

@@ -1,4 +1,4 @@
-"""Counts the parameters and FLOPs of a detector, in all and by part, without a data set or weights.
+"""Count the parameters and FLOPs of a detector, in total and by part, without a data set or weights.
 
 One multiply-add counts as one FLOP, as in mmdet's tables; decoding and NMS are not counted.
 
@@ -23,7 +23,7 @@ HELP = 'count parameters and FLOPs'
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('config', metavar='CONFIG', help='any mmdet config; mmdet::NAME.py for one of mmdet')
+    parser.add_argument('config', metavar='CONFIG', help="any mmdet config; mmdet::NAME.py for mmdet's own")
     parser.add_argument(
         '--shape',
         nargs=2,

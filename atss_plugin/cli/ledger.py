@@ -1,13 +1,13 @@
-"""Collects results into the ledger, the committed file that `claims`, `tables` and `verify` read.
+"""Collect results into the ledger, the committed file that `claims`, `tables` and `verify` read.
 
 The ledger has one line of JSON per run on a data set of its own (`run --overlay overlays/miniature.py`): experiment,
 seed, status, all AP figures in percent, the hash of the merged config, commit, versions, machine and minutes. Runs
-that failed or diverged are in it as such; runs that go on or were interrupted are not, and neither are runs with other
-settings than the overlay's. Collecting twice changes nothing, and a result that is there is never replaced by
-another: such a run is an error, and goes into a ledger of its own.
+that failed or diverged are in it as such; runs that are still going or were interrupted are not, and neither are runs
+with settings other than the overlay's. Collecting twice changes nothing, and a result that is there is never replaced
+by another: such a run is an error, and goes into a ledger of its own.
 
 examples:
-  atss-plugin ledger work_dirs                             what ended below work_dirs
+  atss-plugin ledger work_dirs                             every run below work_dirs that has ended
   atss-plugin ledger work_dirs --ledger mine.jsonl         into another file
 """
 
@@ -23,7 +23,7 @@ HELP = 'collect results from work directories into the committed ledger'
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIRS', help='folders with runs in them')
+    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIRS', help='folders that hold runs')
     parser.add_argument('--ledger', metavar='FILE', help="the ledger (default: the project's own)")
 
 

@@ -1,11 +1,11 @@
-"""Which objects does a detector miss, and what had it to learn such objects from?
+"""Show which objects a detector misses, and from what it had to learn such objects.
 
-For every ground truth of the validation set: what was detected of it (found or missed, the score, and the highest IoU
+For every ground truth of the validation set: what was detected for it (found or missed, the score, and the highest IoU
 of a detection of its class), and what it is learnt from when it is in a training image (number of positives, their
-highest IoU and their level, the threshold), for one or more sample definitions. Printed is the recall over the number
-of positives, by size and crowdedness.
+highest IoU and their level, the threshold), for one or more sample definitions. The command prints the recall over the
+number of positives, by size and crowdedness.
 
-Saved in DIR are
+These files are saved in DIR:
   misses.png, misses.md   the recall over the number of positives
   objects.json            the ground truths as a COCO json, with all of the above as fields of each annotation
   detections.json         the detections in the form of COCO's results
@@ -44,7 +44,11 @@ def add_arguments(parser) -> None:
     parser.add_argument('--limit', type=int, metavar='N', help='only N images, evenly spread (default: all)')
     parser.add_argument('--device', default='cpu', help='where the model runs: cpu, cuda:0 ... (default: cpu)')
     parser.add_argument(
-        '--iou-thr', type=float, default=0.5, metavar='X', help='the least IoU of a detection (default: %(default)s)'
+        '--iou-thr',
+        type=float,
+        default=0.5,
+        metavar='X',
+        help='the lowest IoU at which an object counts as found (default: %(default)s)',
     )
     parser.add_argument(
         '--score-thr', type=float, default=0, metavar='X', help='detections below this score do not count (default: 0)'

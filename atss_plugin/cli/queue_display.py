@@ -1,4 +1,4 @@
-"""One display of a queue of runs: a line for every start and end, a bar for all that goes on."""
+"""The display of a queue of runs: a line for every start and end, a bar for each run in progress."""
 
 import time
 from typing import Dict
@@ -13,7 +13,7 @@ from atss_plugin.experiments.progress import Progress as TrainingProgress
 from atss_plugin.experiments.queue import Display
 from atss_plugin.experiments.run import CONSOLE_FILE
 
-# A terminal of fewer columns has no place for bars beside the figures.
+# A terminal with fewer columns has no space for bars next to the figures.
 NARROW = 80
 
 
@@ -21,7 +21,7 @@ class QueueDisplay(Display):
     """Bars on stderr where it is a terminal (run, iteration, time left, last AP), and lines everywhere.
 
     Args:
-        jobs: all that the queue was given.
+        jobs: all jobs in the queue.
     """
 
     def __init__(self, jobs) -> None:

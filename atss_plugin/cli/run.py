@@ -1,14 +1,14 @@
-"""Trains the experiments of the paper's tables that are missing, through `mim train mmdet`.
+"""Train the experiments of the paper's tables that are missing, through `mim train mmdet`.
 
 One experiment is trained once, however many tables show it. Finished runs are skipped, interrupted
-ones resumed, and a failure is reported at the end instead of stopping the others. Runs are kept in
-WORK_DIRS/EXPERIMENT/seedN (with --overlay: OVERLAY-seedN), each with console.log, all that it printed;
+ones are resumed, and a failure is reported at the end instead of stopping the others. Runs are kept in
+WORK_DIRS/EXPERIMENT/seedN (with --overlay: OVERLAY-seedN), each with everything that it printed in console.log;
 `tables` reads them there.
 
 examples:
   atss-plugin run 4 --dry-run                              what Table 4 would run
   atss-plugin run 1 2 3 --launcher pytorch --gpus 8        three tables on 8 GPUs
-  atss-plugin run 1 2 3 --jobs 4                           four runs at a time, a GPU each
+  atss-plugin run 1 2 3 --jobs 4                           four runs at a time, one GPU each
   atss-plugin run 1 2 3 --accumulate 4                     on one GPU, with the memory of 4 images
   atss-plugin run t3.retinanet_atss --seeds 0 1 2          one row, three seeds
   atss-plugin run all --launcher slurm --array --partition P --gpus 8     one array, a run per task
@@ -67,14 +67,14 @@ def add_arguments(parser) -> None:
         metavar='N',
         help="N micro-batches make the recipe's batch, where GPUs are few or small; iterations count micro-batches",
     )
-    parser.add_argument('--gpus-per-node', type=int, metavar='N', help='slurm: GPUs a node')
+    parser.add_argument('--gpus-per-node', type=int, metavar='N', help='slurm: GPUs per node')
     parser.add_argument('--partition', help='slurm: the partition')
     parser.add_argument('--array', action='store_true', help='slurm: submit the runs as one job array, and return')
     parser.add_argument(
         '--minutes', type=int, default=1440, metavar='N', help='array: time limit of a task (default: %(default)s)'
     )
     parser.add_argument(
-        '--sbatch', nargs='+', default=[], metavar='KEY=VALUE', help='array: further options of sbatch, as mem=32G'
+        '--sbatch', nargs='+', default=[], metavar='KEY=VALUE', help='array: further options of sbatch, such as mem=32G'
     )
     parser.add_argument('--srun-args', help='slurm: further arguments of srun, in one string')
     parser.add_argument('--overlay', metavar='CONFIG', help='a config that is merged over every row')
@@ -117,7 +117,7 @@ def _submit(args, jobs) -> int:
 
 
 def check(args) -> None:
-    """Refuse what does not go together."""
+    """Refuse arguments that contradict each other."""
     if args.array and (args.launcher != 'slurm' or args.partition is None):
         raise UsageError('--array needs --launcher slurm and --partition')
     if not args.array and args.launcher == 'slurm' and (args.gpus_per_node is None or args.partition is None):
@@ -146,7 +146,7 @@ def launch_of(args) -> Launch:
 
 @contextmanager
 def stopping_on_signals():
-    """Give an event that is set by Ctrl-C, by a request to end and by the loss of the terminal."""
+    """Yield an event that is set by Ctrl-C, by a request to end and by the loss of the terminal."""
     stop, before = Event(), {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup lets SIGHUP be

@@ -1,8 +1,9 @@
-"""Counts what assigners do over a whole data set: from boxes and image sizes, without a pixel or a model.
+"""Count what assigners do over a whole data set, from boxes and image sizes, without pixels or a model.
 
-With --checkpoint also those that decide by what a model predicts, and with --pipeline train on what training sees.
+With --checkpoint it also counts for definitions that decide by a model's predictions, and with --pipeline train on the
+images that training sees.
 
-Positives per ground truth by size, aspect ratio and crowdedness, positives per level, ground truths
+It counts positives per ground truth by size, aspect ratio and crowdedness, positives per level, ground truths
 without a positive, the thresholds that ATSS computes, and ambiguous anchors: those that more than one
 ground truth would take if it were alone in its image.
 
@@ -44,7 +45,7 @@ def add_arguments(parser) -> None:
         type=int,
         default=200,
         metavar='N',
-        help='on how many images to look for ambiguous anchors, which takes an assignment a ground truth '
+        help='on how many images to look for ambiguous anchors, which takes one assignment per ground truth '
         '(default: %(default)s, evenly spread)',
     )
 
@@ -101,7 +102,7 @@ def _source(args, dataset) -> str:
 
 
 def _expected(definitions) -> float:
-    """Return the paper's 0.2 kL of the first definition that has a k."""
+    """Return the paper's 0.2 kL for the first definition that has a k."""
     for definition in definitions:
         if 'ATSS' in type(definition.assigner).__name__:
             return SHARE_OF_CANDIDATES * definition.assigner.topk * len(definition.levels)
@@ -109,7 +110,7 @@ def _expected(definitions) -> float:
 
 
 def tabulate(statistics) -> dict:
-    """Tables of words by title: totals, and means with the share without a positive in every bin."""
+    """Return tables of words by title: totals, and means with the share without a positive in every bin."""
     overall = [entry.overall() for entry in statistics]
     labels = [entry.label for entry in statistics]
     columns = {

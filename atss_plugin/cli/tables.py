@@ -1,20 +1,20 @@
-"""Shows the paper's tables beside what was trained of them.
+"""Show the paper's tables next to the results of their runs.
 
-Every row with its config, status, seed, and AP, AP50, AP75, APs, APm, APl in percent, the paper's and
-those reached in WORK_DIRS. The status of a run is
+Every row is shown with its config, status and seed, and with AP, AP50, AP75, APs, APm, APl in percent, the paper's and
+those reached in WORK_DIRS. The status of a run is one of
 
   not run, running, interrupted, failed, diverged (the loss is not a number)
   trained                the row's experiment, to the end of its schedule
   trained with changes   with another optimizer, input or batch size, or with accumulated gradients
   smoke-trained          on another data set, with another schedule or model
 
-and only what was trained is compared with the paper. The committed results on other data sets, such as the miniature,
-stand apart: a column of their own with mean, standard deviation and number of seeds, a panel of their own in figures.
+Only what was trained is compared with the paper. The committed results on other data sets, such as the miniature,
+are kept apart: they have a column with mean, standard deviation and number of seeds, and a panel in each figure.
 
 examples:
   atss-plugin tables 3 4                          Tables 3 and 4 in the terminal
   atss-plugin tables --markdown > tables.md       all tables as markdown
-  atss-plugin tables --figures figures            a figure of each table
+  atss-plugin tables --figures figures            a figure for each table
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ from atss_plugin.experiments.report import report_json, to_markdown, to_terminal
 from .console import wide_console
 
 NAME = 'tables'
-HELP = "the paper's tables beside what was trained of them"
+HELP = "show the paper's tables next to the results of their runs"
 MIN_WIDTH = 180  # characters that the widest table needs
 
 
@@ -40,7 +40,7 @@ def add_arguments(parser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument('--markdown', action='store_true', help='print markdown')
     form.add_argument('--json', action='store_true', help='print JSON, one record per row and run')
-    parser.add_argument('--figures', metavar='DIR', help='save a figure of each table there')
+    parser.add_argument('--figures', metavar='DIR', help='save a figure for each table there')
 
 
 def run(args) -> int:

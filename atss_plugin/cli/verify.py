@@ -1,4 +1,4 @@
-"""Repeats one run of the ledger in a fresh work directory, and compares it with the committed line.
+"""Repeat one run of the ledger in a fresh work directory, and compare it with the committed line.
 
 The same seed on the same type of machine, with the same versions and number of threads, gives the same result to the
 last digit (mmdet rounds AP to a tenth of a percent). Elsewhere the result may differ, and what else differs is named.
@@ -49,7 +49,7 @@ def run(args) -> int:
     jobs = plan_jobs(tables, work_dirs, [args.seed], Launch(overlay=overlay_of(data)))
     if config_hash(jobs[0].wanted) != committed['config']:
         raise UsageError(
-            f'{name_of(committed)} was run with another configuration than the overlay {data} gives the row today: '
+            f'{name_of(committed)} was run with another configuration, not that of the overlay {data} today: '
             f'check out commit {committed["commit"]}, or run it again into a ledger of its own'
         )
     os.environ['OMP_NUM_THREADS'] = str(committed['threads'])
@@ -75,7 +75,9 @@ def _compare(committed: dict, repeated: dict) -> int:
         table.add_row(field, str(committed[field]), str(repeated[field]), style=None if same else 'yellow')
     wide_console(MIN_WIDTH).print(table)
     elsewhere = differences(committed, repeated, only=('commit', *ENVIRONMENT))
-    other = f'; other than then: {"; ".join(elsewhere)}' if elsewhere else '; same commit, machine type and versions'
+    other = (
+        f'; not the same as then: {"; ".join(elsewhere)}' if elsewhere else '; same commit, machine type and versions'
+    )
     results = differences(committed, repeated, only=RESULTS)
     print(f'{"; ".join(results) if results else "equal to the last digit"}{other}')
     return 1 if results else 0

@@ -50,7 +50,7 @@ class AnchorPointCoder(BaseBBoxCoder):
         return self.anchor_scale / 2
 
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
-        """Distances (l, t, r, b) / stride from the centres of anchors (N, 4) to the sides of boxes (N, 4): (N, 4).
+        """Return the distances (l, t, r, b) / stride from the centres of anchors to the sides of boxes, (N, 4) each.
 
         Negative where the centre is outside; such boxes cannot be decoded.
         """
@@ -64,7 +64,7 @@ class AnchorPointCoder(BaseBBoxCoder):
         pred_bboxes: Tensor,
         max_shape: Optional[Union[Sequence[int], Tensor, Sequence[Sequence[int]]]] = None,
     ) -> Tensor:
-        """Boxes xyxy in pixels from anchors and outputs, (N, 4) or (B, N, 4) each; ReLU is applied to the outputs.
+        """Return boxes xyxy in pixels from anchors and outputs, each (N, 4) or (B, N, 4), with ReLU on the outputs.
 
         Args:
             bboxes (Tensor): anchors.

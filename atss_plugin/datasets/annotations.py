@@ -60,8 +60,8 @@ def read_annotations(file: str, for_evaluation: bool = False) -> dict:
             as a whole (test-dev), but does not compute an ``area`` and cannot do without ``iscrowd``.
 
     Raises:
-        UsageError: the file is cut off or is something else, or an entry lacks a key or has a value of another kind;
-            with the entry and what belongs there.
+        UsageError: the file is cut off or is something else, or an entry lacks a key or has a value of the wrong kind.
+            The message names the entry and what belongs there.
     """
     with open(file, encoding='utf-8') as stream:
         try:
@@ -69,7 +69,7 @@ def read_annotations(file: str, for_evaluation: bool = False) -> dict:
         except ValueError as error:  # json's and Unicode's errors, with line and column
             raise UsageError(f'it is not a whole JSON file ({error}). Export or copy it again.') from error
         except RecursionError as error:
-            raise UsageError('it is no COCO json: its lists are nested too deeply.') from error
+            raise UsageError('it is not a COCO json: its lists are nested too deeply.') from error
     check_annotations(content, for_evaluation)
     for annotation in content.get('annotations', ()):
         if 'area' not in annotation:  # that of the box: masks are not looked at
@@ -82,7 +82,7 @@ def check_annotations(content: Any, for_evaluation: bool = False) -> None:
     if for_evaluation and isinstance(content, dict) and 'annotations' not in content:
         content = {**content, 'annotations': []}
     if not isinstance(content, dict) or not set(NEEDED) <= set(content):
-        raise UsageError('it is no COCO json: it lacks "images", "annotations" or "categories".')
+        raise UsageError('it is not a COCO json: it lacks "images", "annotations" or "categories".')
     for part in NEEDED:
         if not isinstance(content[part], list):
             raise UsageError(f'"{part}" is {_show(content[part])} where a list belongs.')
@@ -95,8 +95,8 @@ def check_annotations(content: Any, for_evaluation: bool = False) -> None:
         _check_evaluation(content['annotations'])
 
 
-# Nearly all of a million entries are as they should be, and are seen to be so in one expression; what these two do not
-# let pass is looked at by the rules above. They may doubt what the rules allow, but not allow what the rules forbid.
+# Nearly all of a million entries are as they should be, and one expression can tell that; what these two functions do
+# not pass is checked by the rules above. They may doubt what the rules allow, but must not allow what the rules forbid.
 
 
 def _image_is_sound(image: Any) -> bool:
@@ -140,14 +140,14 @@ def _check_entry(part: str, number: int, entry: Any) -> None:
 def _check_value(part: str, number: int, entry: Dict[str, Any], key: str, rule: Rule) -> None:
     try:
         holds = rule.holds(entry[key])
-    except OverflowError:  # a whole number of more than 308 digits
+    except OverflowError:  # an integer of more than 308 digits
         holds = False
     if not holds:
         _refuse(part, number, entry, f'has {_show(entry[key])} as "{key}": it must be {rule.words}')
 
 
 def _check_ids(part: str, entries: List[dict]) -> None:
-    """Every id may be given once; pycocotools silently takes the last entry of those that share one."""
+    """Refuse an id that is given twice; pycocotools silently takes the last of the entries that share one."""
     if len({entry['id'] for entry in entries}) == len(entries):
         return
     first = {}
@@ -157,7 +157,7 @@ def _check_ids(part: str, entries: List[dict]) -> None:
 
 
 def _check_evaluation(annotations: List[dict]) -> None:
-    """COCO's evaluation sorts the ground truth by size and sets crowds apart, and reads the file by itself."""
+    """Refuse what COCO's evaluation, which reads the file by itself, cannot sort by size or set apart as a crowd."""
     for key, hint in (('area', 'that of the object in pixels'), ('iscrowd', '0, or 1 for a group in one box')):
         for number, annotation in enumerate(annotations):
             if key not in annotation:

@@ -23,12 +23,15 @@ class CocoDataset(MMDetCocoDataset):
     Raises:
         FileNotFoundError: the annotation file or an image is not where ``data_root``, ``ann_file`` and
             ``data_prefix`` say.
-        UsageError: the annotation file is not whole, an entry of it lacks something or has a value that cannot be, a
+        UsageError: the annotation file is incomplete, an entry of it lacks something or has an impossible value, a
             class of ``metainfo`` is not in it, or no image of it can be trained on; an image cannot be read.
     """
 
     def load_data_list(self) -> List[dict]:
-        """Unlike mmdet's, which silently drops the boxes of every class that is called otherwise in ``metainfo``."""
+        """Read the annotations, and refuse a class of ``metainfo`` that they lack.
+
+        mmdet's silently drops the boxes of every class that has another name in ``metainfo``.
+        """
         if 'img' not in self.data_prefix:
             raise UsageError(
                 f"data_prefix={dict(self.data_prefix)} of the data set in your config lacks 'img': write "
@@ -60,7 +63,7 @@ class CocoDataset(MMDetCocoDataset):
         return coco
 
     def filter_data(self) -> List[dict]:
-        """Unlike mmdet's, which leaves it to the sampler to stumble over a data set without an image."""
+        """Filter the images, and refuse a data set of which none is left, over which mmdet's sampler stumbles."""
         data_list = super().filter_data()
         if not data_list:
             boxes = sum(len(info['instances']) for info in self.data_list)
@@ -92,7 +95,7 @@ class CocoDataset(MMDetCocoDataset):
 
 
 def check_image(path: str, backend_args: dict = None) -> None:
-    """Raise a UsageError if the file of an image holds none that OpenCV can read."""
+    """Raise a UsageError if OpenCV cannot read the file of an image."""
     try:
         readable = mmcv.imfrombytes(fileio.get(path, backend_args=backend_args)) is not None
     except Exception:  # OpenCV's own for an empty file

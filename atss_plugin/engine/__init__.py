@@ -1,4 +1,4 @@
-"""Hooks of the training."""
+"""Hooks for training."""
 
 from .assignment_stats_hook import AssignmentStatsHook
 from .channels_last_hook import ChannelsLastHook

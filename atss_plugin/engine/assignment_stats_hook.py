@@ -1,4 +1,4 @@
-"""What the assigner does during training, written beside the losses.
+"""What the assigner does during training, logged with the losses.
 
 Legend: B images, G ground truths of all of them, L levels.
 """
@@ -19,17 +19,17 @@ from atss_plugin.registry import HOOKS
 
 @HOOKS.register_module()
 class AssignmentStatsHook(Hook):
-    """Assigns a training batch once more every ``interval`` iterations and logs what came out.
+    """Assign a training batch once more every ``interval`` iterations and log the result.
 
-    Written to mmengine's visualisation backends, as ``train/assignment/...``: ``positives_per_gt``, the same
-    of each level (``positives_per_gt_P3`` ...), and ``unmatched``, the share of ground truths without any.
+    These are written to mmengine's visualisation backends as ``train/assignment/...``: ``positives_per_gt``, the same
+    for each level (``positives_per_gt_P3`` ...), and ``unmatched``, the share of ground truths without any positive.
     The second assignment runs on the CPU and changes nothing in the training; an assigner that decides by predictions
-    is given those of the model as it is after the iteration, in the state of evaluation.  One line turns it on::
+    is given those of the model as it is after the iteration, in evaluation mode.  One line turns it on::
 
         custom_hooks = [dict(type='atss_plugin.AssignmentStatsHook')]
 
     Args:
-        interval: iterations between two measurements; those of the logger's interval are shown.
+        interval: iterations between two measurements; the logger shows those that fall on its own interval.
 
     Raises:
         ValueError: ``interval`` < 1; at the start of the training, a model whose head has no assigner, or one that
@@ -55,7 +55,7 @@ class AssignmentStatsHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: Optional[dict] = None
     ) -> None:
-        """Measures every ``interval`` iterations."""
+        """Measure every ``interval`` iterations."""
         if not self.every_n_train_iters(runner, self.interval):
             return
         truths = self._ground_truths(data_batch)

@@ -1,4 +1,4 @@
-"""Convolutions with the channels last in memory."""
+"""Convolutions with their channels last in memory."""
 
 import torch
 from mmengine.hooks import Hook

@@ -1,6 +1,6 @@
 """A recipe's batch as several micro-batches in turn, for machines with fewer or smaller GPUs.
 
-mmengine counts iterations in micro-batches, so every count of iterations grows with their number; that of the
+mmengine counts iterations in micro-batches, so every count of iterations grows with their number; the number of the
 optimiser's steps, and the learning rate of each step, stay the recipe's.  What differs is that the losses of a
 micro-batch are divided by its own positives, where the recipe averages them over all processes of a step.
 """
@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from atss_plugin.errors import UsageError
 
-# What schedulers count in iterations, besides ``begin`` and ``end``.
+# What schedulers count in iterations, apart from ``begin`` and ``end``.
 COUNTS = {
     'ConstantLR': (),
     'LinearLR': (),
@@ -28,11 +28,11 @@ def micro_batches_of(cfg: Config) -> int:
 def accumulate(cfg: Config, micro_batches: int) -> None:
     """Let ``micro_batches`` iterations make a step; the batch size of each is left to the caller.
 
-    Schedules in epochs stay, for a micro-batch has fewer images and an epoch more of them.
+    Schedules in epochs stay as they are: a micro-batch has fewer images, but an epoch has more micro-batches.
 
     Args:
         cfg: a training config; changed in place.
-        micro_batches: how many.
+        micro_batches: how many micro-batches make a step.
 
     Raises:
         UsageError: the config accumulates already, or a scheduler's counts are not known.

@@ -1,4 +1,4 @@
-"""Runs as the tasks of one Slurm job array, through submitit: each ends, is requeued and goes on by itself."""
+"""Runs as the tasks of one Slurm job array, through submitit: each ends, is requeued and resumes by itself."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from .machine import divide_machine
 from .paper import load_tables, select_tables
 from .queue import run_jobs
 
-# How often a task may reach the time limit: a limit of a day and a run of a fortnight on one GPU, and twice that.
+# How often a task may reach the time limit: twice what a run of a fortnight on one GPU needs with a limit of a day.
 MAX_TIMEOUTS = 28
 
 
@@ -19,7 +19,7 @@ MAX_TIMEOUTS = 28
 class ArrayTask:
     """One run of a queue; submitit writes it to a file and calls it on a node.
 
-    Every call looks at the work directory first, so that a task which was requeued resumes its run.
+    Every call looks at the work directory first, so a task that was requeued resumes its run.
 
     Attributes:
         row: id of the row.
@@ -34,7 +34,7 @@ class ArrayTask:
     launch: Launch
 
     def __call__(self) -> str:
-        """Train, or go on; return the state in words.
+        """Train or resume, and return the state in words.
 
         Raises:
             RuntimeError: the run failed.
@@ -45,7 +45,7 @@ class ArrayTask:
         return jobs[0].reason if jobs[0].action == 'skip' else 'finished'
 
     def checkpoint(self):
-        """Return what to submit again when Slurm announces the end of the time: the same."""
+        """Return what to submit again when Slurm announces the time limit: the same task."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -65,7 +65,7 @@ def submit_array(jobs: List[Job], work_dirs: Path, launch: Launch, cluster: str 
         submitit's jobs.
 
     Raises:
-        UsageError: submitit is not installed, or Slurm is not there.
+        UsageError: submitit or Slurm is not installed.
     """
     try:
         import submitit
@@ -85,12 +85,12 @@ def submit_array(jobs: List[Job], work_dirs: Path, launch: Launch, cluster: str 
 
 
 def slurm_parameters(partition: str, gpus: int, minutes: int, parallel: Optional[int], more: Dict[str, str]) -> dict:
-    """Return submitit's names of what an array asks Slurm for: a node and ``gpus`` GPUs for each task."""
+    """Return, by submitit's names, what an array asks Slurm for: a node and ``gpus`` GPUs for each task."""
     parameters = dict(name='atss_plugin', nodes=1, tasks_per_node=1, timeout_min=minutes, slurm_partition=partition)
     if gpus:
         parameters['gpus_per_node'] = gpus
     if parallel:
         parameters['slurm_array_parallelism'] = parallel
-    # a node that fails, too, lets its task begin again elsewhere
+    # a task whose node fails begins again elsewhere, too
     parameters['slurm_additional_parameters'] = dict(requeue=True, **more)
     return parameters

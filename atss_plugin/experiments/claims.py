@@ -41,7 +41,7 @@ class Claim:
         text: the claim in our words.
         section: where the paper makes it.
         quote: a few words of the paper.
-        comparisons: all of them have to be shown.
+        comparisons: the claim is shown if all of them are.
         pooled: whether the comparisons share the estimate of the deviation.
     """
 
@@ -61,13 +61,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Registration:
-    """All claims, and by what they are judged.
+    """All claims, and how they are judged.
 
     Attributes:
         data: the data set that decides.
         metric: one of ``METRICS``.
         confidence: of the intervals.
-        margins: by data set the margin of equality, in percent of AP; None until it is set.
+        margins: the margin of equality of each data set, in percent of AP; None until it is set.
         claims: the claims.
     """
 

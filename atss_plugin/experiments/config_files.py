@@ -18,7 +18,7 @@ def config_root() -> Path:
     for root in (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs'):
         if (root / 'paper_tables.yml').is_file():
             return root
-    raise FileNotFoundError(f'no configs beside {PACKAGE}: reinstall the plugin (`pip install .` in its checkout)')
+    raise FileNotFoundError(f'no configs next to {PACKAGE}: reinstall the plugin (`pip install .` in its checkout)')
 
 
 def find_config(name: str) -> Path:
@@ -30,11 +30,11 @@ def find_config(name: str) -> Path:
 
 
 def read_config(name: str) -> Config:
-    """Read a config and change nothing; names and errors are those of :func:`load_config`."""
+    """Read a config without changing anything; names and errors are those of :func:`load_config`."""
     path = name if '::' in name else find_config(name)
     try:
         return get_config(name) if '::' in name else Config.fromfile(path)
-    except (OSError, ImportError, UsageError):  # their own words say what to change
+    except (OSError, ImportError, UsageError):  # their own messages say what to change
         raise
     except Exception as error:
         file, line = _place(error)
@@ -59,7 +59,7 @@ def _place(error: Exception) -> Tuple[Optional[str], Optional[int]]:
 
 
 def load_config(name: str, cfg_options: Optional[dict] = None) -> Config:
-    """Read a config and makes its scope the default one.
+    """Read a config and make its scope the default one.
 
     Args:
         name: a path, a path below :func:`config_root`, or ``package::path`` for a config of an installed
@@ -67,9 +67,9 @@ def load_config(name: str, cfg_options: Optional[dict] = None) -> Config:
         cfg_options: what to change, as ``--cfg-options`` gives it.
 
     Raises:
-        UsageError: the config cannot be read, with the line at fault; an option does not fit into it; or it has no
+        UsageError: the config cannot be read (the message names the line), an option does not fit into it, or it has no
             model.
-        OSError, ImportError: a file or a module that it names is not there.
+        OSError, ImportError: a file or a module that it names does not exist.
     """
     cfg = read_config(name)
     try:
@@ -77,6 +77,6 @@ def load_config(name: str, cfg_options: Optional[dict] = None) -> Config:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f'--cfg-options do not fit {name}: {error}') from error
     if not isinstance(cfg.get('model'), dict):
-        raise UsageError(f'{name} has no model: it is a part of a config, or no config of mmdet')
+        raise UsageError(f'{name} has no model: it is a part of a config, or not a config of mmdet')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return cfg

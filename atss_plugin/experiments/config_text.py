@@ -20,7 +20,7 @@ def read_plain_config(path: Path) -> Config:
     Nothing is imported or called, so the file need not be trusted.
 
     Raises:
-        NotPlainError: there is anything else in it, or it was not written to its end.
+        NotPlainError: there is anything else in it, or it is cut off.
     """
     try:
         tree = ast.parse(Path(path).read_text(encoding='utf-8'))
@@ -38,7 +38,7 @@ def read_plain_config(path: Path) -> Config:
 
 
 def _value(node: ast.AST) -> Any:
-    """Return what an expression of literals says."""
+    """Return the value of an expression of literals."""
     if isinstance(node, ast.Dict):
         return {_value(key): _value(value) for key, value in zip(node.keys, node.values)}
     if isinstance(node, ast.List):

@@ -10,13 +10,13 @@ from atss_plugin.analysis.style import GREY, PALETTE, figure
 from .paper import Row, Table
 from .report import CHANGED, SMOKE, TRAINED, ledger_data
 
-# The tables that vary one quantity, in the order of its values.
+# The tables that vary one quantity, ordered by its values.
 CURVES = {
     'k': 'k, candidates per pyramid level',
     'scale': 'anchor scale (side / stride)',
     'ratio': 'anchor aspect ratio',
 }
-# What keeps a number readable on a line.
+# Keeps a number on top of a line readable.
 BEHIND = dict(facecolor='white', edgecolor='none', pad=0.5, alpha=0.8)
 OURS = PALETTE[0]
 UNLIKE = PALETTE[1]
@@ -50,7 +50,7 @@ def save_figures(tables: List[Table], report: pd.DataFrame, folder: Path) -> Lis
 
 
 def _groups(lines: pd.DataFrame):
-    """Return the runs that a figure shows: those that are the experiment, and those that are not, apart."""
+    """Return the runs that a figure shows, in two groups: those that are the experiment, and those that are not."""
     yield 'trained', OURS, lines[(lines['status'] == TRAINED) & lines['AP'].notna()]
     yield 'trained on other terms', UNLIKE, lines[lines['status'].isin([SMOKE, CHANGED]) & lines['AP'].notna()]
 
@@ -137,7 +137,7 @@ def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
 
 
 def _label(row: Row) -> str:
-    """Return a row in words: the values of its settings, of which ticks are named and the rest left out."""
+    """Return a row in words: those among its settings, or its id if there are none."""
     name = row.id.split('.', 1)[1].replace('_', ' ')
     words = [str(value) for value in row.settings.values() if isinstance(value, str)]
     return ', '.join(words) if words else name

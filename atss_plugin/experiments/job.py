@@ -24,7 +24,7 @@ START_LINE = '=== start: '
 
 @dataclass(frozen=True)
 class Launch:
-    """How runs are started: the options of ``mim train``, and what is changed in every config.
+    """How runs are started: the options of ``mim train``, and the changes to every config.
 
     Attributes:
         launcher: ``none``, ``pytorch`` or ``slurm``.
@@ -54,14 +54,14 @@ class Job:
         seed: the run's seed.
         work_dir: where the run is kept.
         command: the words of the command line that trains it from the start.
-        wanted: the config that is to be trained.
-        merged: the config to write before the start, if it is not the row's own file: with an overlay, and with
+        wanted: the config to train.
+        merged: the config to write before the start if it is not the row's own file: with an overlay or with
             accumulated gradients.
         action: ``train``, ``resume`` or ``skip``; see :meth:`decide`.
         reason: why, in words.
         resume_from: the checkpoint that ``resume`` starts from.
-        returncode: exit status once it ran.
-        problem: why it did not end well, one line; empty as long as nothing is wrong.
+        returncode: its exit status, once it has run.
+        problem: one line that says why it did not end well; empty if nothing is wrong.
     """
 
     row: Row
@@ -99,7 +99,7 @@ class Job:
             return
         if run.config is not None and not same_run(run.config, self.wanted):
             raise UsageError(
-                f'{self.work_dir} holds a run of another configuration than the one asked for: give another '
+                f'{self.work_dir} holds a run of another configuration, not of the requested one: give another '
                 '--work-dirs, remove that folder, or ask for the same overlay and options'
             )
         if run.state in ('failed', 'interrupted'):
@@ -109,11 +109,11 @@ class Job:
             self.action, self.reason = 'skip', _state_in_words(run)
 
     def error(self) -> str:
-        """Return the first error that the run's last start printed, one line; empty if there is none."""
+        """Return the first error that the run's last start printed, in one line; empty if there is none."""
         console = (self.work_dir / CONSOLE_FILE).read_text(encoding='utf-8', errors='replace')
         printed = console.rsplit(START_LINE, 1)[-1]
         found = re.findall(r'^[\w.]*(?:Error|Exception)(?:: .*)?$', printed, re.MULTILINE)
-        # what mim says of any training that fails
+        # what mim says whenever a training fails
         causes = [line for line in found if 'CalledProcessError' not in line]
         killed = re.search(r'CalledProcessError: .* died with <Signals\.(\w+)', printed)
         if not causes and killed:
@@ -121,7 +121,7 @@ class Job:
         return causes[0] if causes else ''
 
     def command_line(self) -> str:
-        """Return the command as a shell takes it."""
+        """Return the command as it is typed in a shell."""
         return shlex.join(self.words())
 
     def words(self) -> List[str]:
@@ -139,7 +139,7 @@ def _state_in_words(run: Run) -> str:
 
 
 def mim_package() -> str:
-    """Return what mim calls mmdet: the name of the distribution that brings it."""
+    """Return what mim calls mmdet: the name of the distribution that provides it."""
     try:
         metadata.version('mmdet')
     except metadata.PackageNotFoundError:
@@ -148,14 +148,14 @@ def mim_package() -> str:
 
 
 def parse_cfg_options(words: Sequence[str]) -> dict:
-    """``['a.b=1', 'c=[1,2]']`` as the dict that mmengine merges into a config."""
+    """Return ``['a.b=1', 'c=[1,2]']`` as the dict that mmengine merges into a config."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='*', action=DictAction)
     return parser.parse_args(['--cfg-options', *words]).cfg_options or {}
 
 
 def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch: Launch) -> List[Job]:
-    """One job per experiment and seed, however many rows and tables show the experiment.
+    """Return one job per experiment and seed, however many rows and tables show the experiment.
 
     Raises:
         UsageError: a work directory holds a run of another configuration, or the recipe's batch cannot
@@ -170,7 +170,7 @@ def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch
         base = load_config(row.config)
         for seed in seeds:
             job = _plan_job(row, base, seed, Path(work_dirs), launch)
-            # rows that differ in how they test only, as those of multi-scale testing in Table 8
+            # rows that differ only in how they test, such as those with multi-scale testing in Table 8
             wanted = all_terms(job.wanted)
             if wanted in terms and job.action != 'skip':
                 job.action = 'skip'
@@ -216,9 +216,9 @@ def _plan_job(row: Row, base: Config, seed: int, work_dirs: Path, launch: Launch
 
 
 def _batch_options(base: Config, wanted: Config, launch: Launch) -> List[str]:
-    """Return the batch of a process, so that the global batch is the recipe's on any number of GPUs.
+    """Return the batch of a process with which the global batch is the recipe's on any number of GPUs.
 
-    An overlay brings its own batch size of a process, and so may the user that of a micro-batch.
+    An overlay brings its own batch size for a process, and the user may set that of a micro-batch.
     """
     key = 'train_dataloader.batch_size'
     if any(option.startswith(f'{key}=') for option in launch.cfg_options):

@@ -29,7 +29,7 @@ def ledger_path() -> Path:
 def overlay_of(data: str) -> str:
     """Return the overlay that puts every experiment on a data set, such as ``miniature.py``.
 
-    Only the project's own are looked for: a work directory names its data set, and a config is Python.
+    Only the project's own overlays are considered: a work directory names its data set, and a config is Python code.
 
     Raises:
         UsageError: there is none.
@@ -85,7 +85,7 @@ def name_of(line: dict) -> str:
 
 
 def write_ledger(lines: Sequence[dict], path: Path) -> None:
-    """Write a ledger in one step, sorted, so that a difference shows what is new."""
+    """Write a ledger in one step, sorted, so that a diff shows what is new."""
     _check(lines, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.partial')
@@ -104,7 +104,7 @@ def expected_hash(data: str, experiment: str) -> str:
         for row in table.rows:
             if row.experiment == experiment:
                 only = type(table)(table.number, table.title, [row])
-                # a folder that does not exist: the plan then is to train, whatever was trained
+                # a folder that does not exist, so the plan is to train, whatever was trained before
                 job = plan_jobs([only], config_root() / 'no runs', [0], Launch(overlay=overlay_of(data)))[0]
                 return config_hash(job.wanted)
     raise UsageError(f'{experiment} is not an experiment of the paper tables')
@@ -114,7 +114,7 @@ def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
     """Read the runs below some folders.
 
     Returns:
-        The lines of the runs that ended, and in words why each other run is left out.
+        The lines of the runs that ended, and in words why every other run is left out.
     """
     lines, left_out = [], []
     hashes: Dict[tuple, str] = {}
@@ -130,7 +130,7 @@ def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
             left_out.append(f'{folder}: {error}')
             continue
         if record['config'] != hashes[key]:
-            left_out.append(f'{folder}: of another configuration than {key[1]} with the overlay {key[0]} has today')
+            left_out.append(f'{folder}: of another configuration, not that of {key[1]} with the overlay {key[0]} today')
             continue
         lines.append(line_of(run, record))
     return lines, left_out
@@ -142,7 +142,7 @@ def line_of(run: Run, record: dict) -> dict:
     A run that finished without any AP (mmdet gives none where nothing at all is detected) counts as failed.
 
     Raises:
-        UsageError: the run finished and was last measured before its end.
+        UsageError: the run finished, but was last measured before its end.
     """
     status = 'failed' if run.state == FINISHED and 'AP' not in run.metrics else run.state
     if status == FINISHED and run.measured_at != run.length:
@@ -151,14 +151,14 @@ def line_of(run: Run, record: dict) -> dict:
             'train_cfg.val_interval divide the schedule'
         )
     metrics = run.metrics if status == FINISHED else {}
-    # mmdet gives three decimals of a fraction; what is beyond them comes from the factor 100
+    # mmdet gives three decimals of a fraction; further digits come from the factor 100
     reached = {metric: round(metrics[metric], 6) if metric in metrics else None for metric in METRICS}
     line = {**record, 'status': status, **reached}
     return {field: line[field] for field in FIELDS}
 
 
 def merge(ledger: Sequence[dict], new: Sequence[dict]) -> Tuple[List[dict], List[str]]:
-    """Add runs to a ledger. Adding what is there already changes nothing.
+    """Add runs to a ledger. Adding what is already there changes nothing.
 
     Returns:
         The ledger, and in words what is new in it.
@@ -188,7 +188,7 @@ def merge(ledger: Sequence[dict], new: Sequence[dict]) -> Tuple[List[dict], List
 
 
 def differences(old: dict, new: dict, only: Sequence[str] = FIELDS, ignore: Sequence[str] = ()) -> List[str]:
-    """Return in words in which fields two lines differ."""
+    """Return in words the fields in which two lines differ."""
     return [
         f'{field}: {old[field]} -> {new[field]}' for field in only if field not in ignore and old[field] != new[field]
     ]

@@ -7,15 +7,15 @@ import torch
 
 from atss_plugin.errors import UsageError
 
-# Threads that wait do not spin: beside other work on the same cores, spinning takes the time that the others need.
+# Threads that wait do not spin: with other work on the same cores, spinning takes time that the others need.
 PATIENT = dict(OMP_WAIT_POLICY='PASSIVE')
 
 
 def divide_machine(runs: int, gpus_per_run: int) -> List[Dict[str, str]]:
-    """Return the environment of each of the runs that go on at a time.
+    """Return the environment of each of the runs that share the machine.
 
     GPUs are those that this process sees; where there are fewer than runs of one GPU each, runs share them in
-    turn.  What the user set already (``OMP_NUM_THREADS``, ``OMP_WAIT_POLICY``) stays.
+    turn.  What the user has set (``OMP_NUM_THREADS``, ``OMP_WAIT_POLICY``) stays.
 
     Raises:
         UsageError: not enough GPUs for runs of several GPUs.

@@ -1,4 +1,4 @@
-"""A config as an overlay: what it changes in the paper's final model, changed in any other experiment."""
+"""A config as an overlay: the changes that it makes to the paper's final model, made to any other experiment."""
 
 import re
 
@@ -14,7 +14,7 @@ def apply_overlay(cfg: Config, overlay: str) -> Config:
 
     Args:
         cfg: the config of an experiment; what the overlay does not set stays as it is.
-        overlay: path of a config, as :func:`find_config` takes it.
+        overlay: path of a config, as :func:`find_config` accepts it.
     """
     merged = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
     merged.merge_from_dict(overlay_settings(overlay))
@@ -25,7 +25,7 @@ def overlay_settings(overlay: str) -> dict:
     """Return what an overlay sets, in the form that mmengine merges.
 
     For a config that inherits the paper's final model, itself or through others, that is what differs from that model;
-    a config that inherits nothing sets all that it says.
+    a config that inherits nothing sets everything in it.
     """
     path = find_config(overlay)
     settings = read_config(str(path))._cfg_dict.to_dict()
@@ -35,7 +35,7 @@ def overlay_settings(overlay: str) -> dict:
 
 
 def changes(new: dict, old: dict) -> dict:
-    """Return what has to be merged over ``old`` to get ``new``.
+    """Return what to merge over ``old`` to get ``new``.
 
     A dict within them that lost a key, changed its type or replaces something else is given whole, with mmengine's
     ``_delete_``.

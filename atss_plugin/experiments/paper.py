@@ -10,7 +10,7 @@ from atss_plugin.errors import UsageError
 from .config_files import config_root
 
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
-BEYOND = 'beyond'  # the table of other papers' definitions, in a file of its own
+BEYOND = 'beyond'  # the table of other papers' definitions, which has a file of its own
 NOT_SETTINGS = {'id', 'config', 'same_as', *METRICS}
 
 
@@ -24,7 +24,7 @@ class Row:
         config: path of its config below the config root.
         settings: what the table varies, such as ``{'k': 9}``.
         paper: the paper's numbers in percent, by the names in ``METRICS``.
-        same_as: id of the row that is the very same experiment, if there is one.
+        same_as: id of the row that is the same experiment, if there is one.
     """
 
     id: str
@@ -36,7 +36,7 @@ class Row:
 
     @property
     def experiment(self) -> str:
-        """Id of the experiment: rows that are the same experiment share it."""
+        """The id of the experiment, which rows of the same experiment share."""
         return self.same_as or self.id
 
 
@@ -50,7 +50,7 @@ class Table:
 
     @property
     def heading(self) -> str:
-        """What a reader calls it, and its title."""
+        """The table's name and title."""
         name = 'Beyond the paper' if self.number == BEYOND else f'Table {self.number}'
         return f'{name}. {self.title}'
 
@@ -63,7 +63,7 @@ def load_tables(path: Optional[str] = None, others: Sequence[Table] = ()) -> Lis
         others: tables whose rows may be named in ``same_as`` as well.
 
     Raises:
-        UsageError: a row without a config, or one that is the same as a row that does not exist.
+        UsageError: a row has no config, or is the same as a row that does not exist.
     """
     path = path or config_root() / 'paper_tables.yml'
     with open(path, encoding='utf-8') as file:
@@ -75,12 +75,12 @@ def load_tables(path: Optional[str] = None, others: Sequence[Table] = ()) -> Lis
     known = {row.id for table in [*others, *tables] for row in table.rows}
     for row in (row for table in tables for row in table.rows):
         if row.experiment not in known:
-            raise UsageError(f'{path}: {row.id} is the same as {row.same_as}, which is no row')
+            raise UsageError(f'{path}: {row.id} is the same as {row.same_as}, which does not exist')
     return tables
 
 
 def load_beyond() -> List[Table]:
-    """Read ``beyond.yml``: definitions of other papers, which no table of this one has."""
+    """Read ``beyond.yml``: definitions of other papers, which are in none of this paper's tables."""
     return load_tables(config_root() / 'beyond.yml', load_tables())
 
 
@@ -98,12 +98,12 @@ def _read_row(number: Union[int, str], row: dict) -> Row:
 
 
 def select_tables(tables: List[Table], wanted: Sequence[str]) -> List[Table]:
-    """Return the tables and rows that are asked for, in the paper's order.
+    """Return the requested tables and rows, in the paper's order.
 
     Args:
         tables: all tables of the paper.
-        wanted: numbers of tables, ids of rows, or ``all``; nothing means all. ``beyond``, or an id of its rows, adds
-            the table of other papers' definitions.
+        wanted: numbers of tables, ids of rows, or ``all``; nothing means all. ``beyond``, or the id of one of its
+            rows, adds the table of other papers' definitions.
 
     Raises:
         UsageError: a word is neither a table nor a row.

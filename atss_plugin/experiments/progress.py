@@ -1,4 +1,4 @@
-"""How far a training is, from the last lines of what mmengine prints."""
+"""How far a training has got, from the last lines that mmengine printed."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from typing import Optional, Tuple
 
 from mmengine.config import Config
 
-# Bytes: some hundred lines of the log, so more than lie between two validations of the recipe.
+# Bytes: some hundred lines of the log, more than lie between two validations of the recipe.
 TAIL = 200_000
 # "Iter(train) [   50/90000] ... eta: 1 day, 2:03:04 ... loss: 1.2" and "Epoch(train)  [2][ 50/250] ..."
 TRAIN = re.compile(
@@ -26,9 +26,9 @@ class Progress:
     Attributes:
         iteration: iterations done, 0 before the first line of the log.
         length: iterations of the whole schedule.
-        eta: time that is left, as mmengine estimates it.
+        eta: the time left, as mmengine estimates it.
         ap: the last validation's AP in percent.
-        not_finite: the losses that were logged last, as far back as none of them is a number.
+        not_finite: the losses logged since the last one that was finite.
     """
 
     iteration: int = 0
@@ -66,5 +66,5 @@ def read_progress(console: Path, cfg: Config) -> Progress:
 def _is_finite(text: str) -> bool:
     try:
         return math.isfinite(float(text))
-    except ValueError:  # a line that was cut
+    except ValueError:  # a line that was cut off
         return True

@@ -10,12 +10,12 @@ from .accumulation import accumulate, micro_batches_of
 BATCH_SIZE = 16
 # With one of these a run is a smoke test of the experiment, not the experiment.
 DECISIVE = ('data set', 'schedule', 'model')
-# Where data lie and how they are fetched changes nothing that is learnt.
+# Where the data are and how they are fetched does not change what is learnt.
 PLACE_KEYS = {'data_root', 'backend_args', 'pipeline', 'lazy_init', 'indices', '_scope_'}
 
 
 def _plain(value: Any, without: frozenset = frozenset()) -> Any:
-    """Configs as plain dicts and lists, so that a tuple equals the list it is written as."""
+    """Return configs as plain dicts and lists, where a tuple equals the list that it is written as."""
     if isinstance(value, dict):
         return {key: _plain(item, without) for key, item in value.items() if key not in without}
     if isinstance(value, (list, tuple)):
@@ -28,7 +28,7 @@ def _dataset(loader: Any) -> Any:
 
 
 def _evaluator(cfg: Config) -> Any:
-    # The annotation file of an evaluator is an absolute or rooted path: only its name tells the data.
+    # The annotation file of an evaluator is an absolute or rooted path: only its name identifies the data.
     evaluator = _plain(cfg.get('val_evaluator') or {})
     if isinstance(evaluator, dict) and 'ann_file' in evaluator:
         evaluator['ann_file'] = str(evaluator['ann_file']).rsplit('/', 1)[-1]
@@ -68,12 +68,12 @@ PARTS: Dict[str, Callable[[Config], Any]] = {
 
 
 def base_batch_size(cfg: Config) -> int:
-    """Return the global batch size that the learning rate of a config is made for."""
+    """Return the global batch size for which the learning rate of a config is meant."""
     return (cfg.get('auto_scale_lr') or {}).get('base_batch_size', BATCH_SIZE)
 
 
 def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
-    """In which terms a run differs from the experiment of a row.
+    """Return the terms in which a run differs from the experiment of a row.
 
     Args:
         run: the config that was trained, as the work directory holds it.
@@ -82,7 +82,7 @@ def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
 
     Returns:
         Names of the terms: those in ``PARTS``, ``'batch size n'``, and the losses' normalisers where gradients are
-        accumulated.  Where the data lie, logging, checkpointing and seeds are none.
+        accumulated.  Where the data are, logging, checkpointing and seeds do not count.
     """
     micro_batches = micro_batches_of(run)
     if micro_batches > 1:
@@ -98,7 +98,7 @@ def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
 
 
 def same_run(first: Config, second: Config) -> bool:
-    """Whether two configs train the same: all terms, the batch size of a process and the seed are equal."""
+    """Return whether two configs train the same: all terms, the batch size of a process and the seed are equal."""
     return all_terms(first) == all_terms(second)
 
 

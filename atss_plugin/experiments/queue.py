@@ -1,4 +1,4 @@
-"""Many runs, some at a time: what fails stops nothing but itself."""
+"""Many runs, some at a time: a run that fails stops no other."""
 
 import time
 from collections import deque
@@ -11,22 +11,22 @@ from .job import Job
 from .progress import Progress
 from .training import NothingToDoError, Training, stop_trainings
 
-# Seconds between two looks at the processes, and at how far they are.
+# Seconds between two checks of the processes, and of how far they have got.
 POLL, LOOK = 0.2, 2.0
 
 
 class Display:
-    """What is told while a queue runs: a line for every start and every end."""
+    """What is shown while a queue runs: a line for every start and every end."""
 
     def start(self, job: Job, number: int, total: int) -> None:
-        """Tell that a job starts, the ``number``-th of ``total``."""
+        """Report that a job starts, the ``number``-th of ``total``."""
         self.line(f'[{number}/{total}] {job.action} {job.name}: {job.command_line()}')
 
     def update(self, job: Job, progress: Progress) -> None:
-        """Tell how far a job is."""
+        """Report how far a job has got."""
 
     def end(self, job: Job) -> None:
-        """Tell that a job ended or was not started after all."""
+        """Report that a job ended or was not started after all."""
         if job.action == 'skip':
             self.line(f'skipped {job.name}: {job.reason}')
         else:
@@ -49,8 +49,8 @@ def run_jobs(
 
     Args:
         jobs: as planned; their ``returncode`` and ``problem`` are filled in.
-        environments: variables for each place at which a run can go on.
-        display: is told what happens.
+        environments: the variables of each slot in which a run can take place.
+        display: shows what happens.
         stop: ends the queue when it is set.
 
     Returns:
@@ -85,7 +85,7 @@ def run_jobs(
 
 
 def _start(job: Job, environment: Dict[str, str], place: int, running: Dict[int, Training]) -> bool:
-    """Start a job at a place; False if there is nothing to do, or it cannot be started, which the job says."""
+    """Start a job in a slot; return False if there is nothing to do or it cannot be started, which the job says."""
     try:
         running[place] = Training(job, environment)
     except NothingToDoError:

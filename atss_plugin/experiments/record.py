@@ -1,4 +1,4 @@
-"""What a run was started with: written beside it at its start, so that its result can be told from any other.
+"""What a run was started with, written to its work directory at its start to tell its result from any other.
 
 ``record.jsonl`` in a work directory has two lines per start: what was started, and, once it ended, how long it
 took. A start without the second line was killed together with its launcher.
@@ -23,7 +23,7 @@ from atss_plugin.version import __version__
 from .config_files import PACKAGE
 
 RECORD_FILE = 'record.jsonl'
-# Each package by the distributions that may bring it.
+# Each package by the distributions that may provide it.
 DISTRIBUTIONS = {
     'torch': ['torch'],
     'mmengine': ['mmengine', 'onedl-mmengine'],
@@ -31,7 +31,7 @@ DISTRIBUTIONS = {
     'mmcv': ['mmcv', 'mmcv-lite', 'onedl-mmcv'],
     'numpy': ['numpy'],
 }
-# Where a run and its data lie changes nothing that is learnt; the seed has a field of its own.
+# Where a run and its data are does not change what is learnt; the seed has a field of its own.
 PLACES = {'work_dir', 'data_root', 'backend_args', 'randomness'}
 # What must be the same for two runs of one commit to agree to the last digit.
 ENVIRONMENT = ('machine', 'threads', 'plugin', *DISTRIBUTIONS)
@@ -113,7 +113,7 @@ def _joined(values: List[Any]) -> Any:
 def config_hash(cfg: Config) -> str:
     """Return the first 16 digits of the SHA-256 of a config in canonical form.
 
-    Tuples are lists, keys are sorted, and what only says where things lie is left out, as is the seed: all seeds
+    Tuples are lists, keys are sorted, and what only says where things are is left out, as is the seed: all seeds
     of an experiment share the hash, on any machine.
     """
     content = cfg._cfg_dict.to_dict()
@@ -123,7 +123,7 @@ def config_hash(cfg: Config) -> str:
 
 
 def _data_roots(value: Any) -> set:
-    """Return all that a config calls a ``data_root``: its evaluators write it before their files."""
+    """Return every ``data_root`` in a config: its evaluators put it before the names of their files."""
     if isinstance(value, dict):
         own = {value['data_root']} if isinstance(value.get('data_root'), str) else set()
         return own.union(*map(_data_roots, value.values())) - {''}

@@ -1,4 +1,4 @@
-"""What was run of the tables, beside the paper's numbers: as data, as markdown and for the terminal."""
+"""The results of the tables' runs, next to the paper's numbers: as data, as markdown and for the terminal."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ STYLES = {
 
 
 def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = ()) -> pd.DataFrame:
-    """One line per row and run (rows without a run have one line as well).
+    """Return one line per row and run (rows without a run have one line as well).
 
     Args:
         tables: the tables to report on.
@@ -108,9 +108,9 @@ def _line(row: Row, run: Optional[Run]) -> dict:
 
 
 def judge(row: Row, run: Optional[Run]):
-    """Return the status of a run and in which terms it is not the row's experiment.
+    """Return the status of a run and the terms in which it is not the row's experiment.
 
-    ``trained`` is said of nothing but a finished run that shares all terms with the row's config.
+    Only a finished run that shares all terms with the row's config is called ``trained``.
     """
     if run is None:
         return 'not run', []
@@ -129,7 +129,7 @@ def report_json(report: pd.DataFrame) -> str:
 
 
 def present(report: pd.DataFrame) -> pd.DataFrame:
-    """One table's report in words: what a reader sees, all strings."""
+    """Return one table's report in words, as a reader sees it, all strings."""
     settings = pd.DataFrame([{key: _setting(value) for key, value in line.items()} for line in report['settings']])
     columns = {
         'row': report['row'],
@@ -180,7 +180,7 @@ def _of_ledger(line: pd.Series, data: str) -> str:
 
 
 def legend(report: pd.DataFrame) -> str:
-    """Return what the numbers of a report are."""
+    """Return the explanation of a report's numbers."""
     names = ledger_data(report)
     return '; '.join([LEGEND, *([LEDGER_LEGEND.format(', '.join(names))] if names else [])])
 
@@ -203,14 +203,14 @@ def _status(line: pd.Series) -> str:
         detail = f'{line["length"]:.0f} {line["unit"]}s'
     else:
         detail = f'{line["progress"]:.0f} of {line["length"]:.0f} {line["unit"]}s'
-    # where the data set, schedule or model is another, the rest needs no mention
+    # where the data set, schedule or model differs, the rest needs no mention
     changes = [change for change in line['changes'] if change in DECISIVE] or line['changes']
     detail += f'; other {", ".join(changes)}' if changes else ''
     return f'{status} ({detail})'
 
 
 def to_terminal(table: Table, report: pd.DataFrame) -> RichTable:
-    """One table for the terminal."""
+    """Return one table for the terminal."""
     words = present(report)
     rich_table = RichTable(
         title=table.heading,
@@ -229,7 +229,7 @@ def to_terminal(table: Table, report: pd.DataFrame) -> RichTable:
 
 
 def to_markdown(table: Table, report: pd.DataFrame) -> str:
-    """One table as markdown."""
+    """Return one table as markdown."""
     words = present(report)
     text = words.to_markdown(index=False, disable_numparse=True)
     return f'### {table.heading}\n\n{text}\n\n{legend(report)}\n'

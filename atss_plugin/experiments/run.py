@@ -1,4 +1,4 @@
-"""What a work directory says about the run in it.  Nothing that lies there is executed."""
+"""What a work directory says about the run in it.  Nothing in it is executed."""
 
 import fcntl
 import json
@@ -19,7 +19,7 @@ from .protocol import seed_of
 
 LAUNCH_FILE = 'launch.json'
 CONSOLE_FILE = 'console.log'
-# A log that was written to within this many seconds belongs to a run that goes on (mmengine writes
+# A log that was written to within this many seconds belongs to a run that is still going (mmengine writes
 # one every 50 iterations; a validation of COCO's 5000 images takes minutes).
 FRESH = 900
 METRIC_KEYS = dict(zip(METRICS, ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')))
@@ -40,7 +40,7 @@ class Run:
         measured_at: progress at that validation.
         seed: the seed in the config, else the one in the log.
         processes: number of processes that share a batch.
-        resume_from: the checkpoint to resume from, the newest that is complete; None if there is none.
+        resume_from: the checkpoint to resume from, which is the newest complete one; None if there is none.
         launch: what ``atss-plugin run`` wrote when it started the run: host, pid, command and exit status.
     """
 
@@ -59,11 +59,11 @@ class Run:
 
 
 def read_run(work_dir: Path, locked_by_us: bool = False) -> Optional[Run]:
-    """Read a work directory; None if nothing was started in it.
+    """Read a work directory; return None if nothing was started in it.
 
     Args:
         work_dir: the directory.
-        locked_by_us: a lock on it is this process's own, and does not say that the run goes on.
+        locked_by_us: a lock on it is this process's own, and does not mean that the run is going on.
     """
     work_dir = Path(work_dir)
     config = _read_config(work_dir)
@@ -95,7 +95,7 @@ def read_run(work_dir: Path, locked_by_us: bool = False) -> Optional[Run]:
         measured_at=measured_at,
         seed=_seed(config, log),
         processes=_number(r'GPU number: (\d+)', log) or 1,
-        # from the last one mmengine would do nothing at all: a missing validation at the end would never be made up
+        # from the last one mmengine would do nothing: a missing validation at the end would never be made up for
         resume_from=next((path for number, path in reversed(checkpoints.items()) if not 0 < length <= number), None),
         launch=launch,
     )
@@ -112,7 +112,7 @@ def read_launch(work_dir: Path) -> Optional[dict]:
 
 
 def is_locked(work_dir: Path) -> bool:
-    """Whether a process of the run lives.
+    """Return whether a process of the run is alive.
 
     The console that all of them write to is locked as long as one has it open (see ``Training``), which no
     recycled process id can pretend.
@@ -130,7 +130,7 @@ def is_locked(work_dir: Path) -> bool:
 
 
 def complete_checkpoints(work_dir: Path, unit: str) -> Dict[int, Path]:
-    """Return the checkpoints that were written to their end, by iteration (epoch), oldest first.
+    """Return the complete checkpoints by iteration (epoch), oldest first.
 
     A checkpoint is a zip archive, whose directory is written last.
     """
@@ -150,7 +150,7 @@ def _read_config(work_dir: Path) -> Optional[Config]:
 
 
 def _read_scalars(work_dir: Path) -> List[dict]:
-    """All records of all starts of a run, oldest first."""
+    """Return all records of all starts of a run, oldest first."""
     records = []
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
@@ -172,7 +172,7 @@ def _read_log(work_dir: Path) -> str:
 
 
 def _saved_progress(work_dir: Path, unit: str) -> int:
-    """Return the iteration (epoch) of the checkpoint that mmengine named last, unless it is there in part only."""
+    """Return the iteration (epoch) of the checkpoint that mmengine named last, unless that is incomplete."""
     pointer = work_dir / 'last_checkpoint'
     name = pointer.read_text(encoding='utf-8', errors='replace').strip() if pointer.is_file() else ''
     checkpoint = work_dir / name.rsplit('/', 1)[-1]
@@ -182,7 +182,7 @@ def _saved_progress(work_dir: Path, unit: str) -> int:
 
 
 def _validated(config: Config, launch: Optional[dict], records: List[dict], length: int) -> bool:
-    """Whether a run whose schedule is done was validated at its end, if its config asks for it.
+    """Return whether a run whose schedule is done was validated at its end, if its config asks for it.
 
     A process may die between the last checkpoint and the validation that gives the run its AP.
     """
@@ -196,7 +196,7 @@ def _last_validation(records: List[dict]):
     for record in reversed(records):
         keys = {key.rsplit('bbox_', 1)[-1]: value for key, value in record.items() if 'bbox_' in key}
         if 'mAP' in keys:
-            # COCO's evaluation gives -1 for a size of which there is no ground truth.
+            # COCO's evaluation gives -1 for a size without ground truths.
             metrics = {name: 100 * keys[key] for name, key in METRIC_KEYS.items() if keys.get(key, -1) >= 0}
             return metrics, record.get('step')
     return {}, None
@@ -213,7 +213,7 @@ def _number(pattern: str, text: str) -> Optional[int]:
 
 
 def _seems_running(work_dir: Path, launch: Optional[dict]) -> bool:
-    """Whether the log was written to lately, by a run started by hand or on a machine whose locks are not seen here."""
+    """Return whether the log was just written to, by a run started by hand or where its locks cannot be seen."""
     if launch is not None and (launch.get('host') == socket.gethostname() or launch.get('returncode') is not None):
         return False
     logs = [path.stat().st_mtime for path in work_dir.glob('*/*.log')]

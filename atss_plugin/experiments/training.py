@@ -22,28 +22,28 @@ from .run import CONSOLE_FILE, LAUNCH_FILE, read_run
 
 # Seconds between the request to end and the end by force.
 GRACE = 10
-# How often in a row a loss that is not a number is logged before the training is given up.
+# How many times in a row a loss that is not a number is logged before the training is given up.
 HOPELESS = 3
 # A disk with less than this many bytes left is full.
 FULL = 2**20
 
 
 class NothingToDoError(Exception):
-    """The run goes on already, or has come to its end."""
+    """The run is already going on, or has come to its end."""
 
 
 class Training:
     """A job that was started.
 
-    Its processes write to the console file themselves.  It is locked through the very file handle that they
+    Its processes write to the console file themselves.  That file is locked through the same file handle that they
     inherit, so the lock holds until the last of them is gone, and no longer, whatever ends this process.
 
     Args:
-        job: what to start; it is decided anew, for somebody else may have done it since it was planned.
+        job: what to start; it is decided anew, since somebody else may have run it since it was planned.
         environment: variables for the processes, over those of this process.
 
     Raises:
-        NothingToDoError: the run goes on already, or has come to its end meanwhile; ``job`` says so.
+        NothingToDoError: the run is already going on, or has come to its end meanwhile; ``job`` says so.
         UsageError: the work directory holds a run of another configuration.
         OSError: the work directory cannot be written to.
     """
@@ -86,11 +86,11 @@ class Training:
         self._record()
 
     def progress(self) -> Progress:
-        """Return how far it is."""
+        """Return how far it has got."""
         return read_progress(self.job.work_dir / CONSOLE_FILE, self.job.wanted)
 
     def ended(self) -> bool:
-        """Whether it came to its end, good or bad; the job is told, and so is the work directory."""
+        """Return whether it has ended, well or not; the job and the work directory then say so."""
         if self.process.poll() is None:
             return False
         self.signal(signal.SIGTERM)  # those of its processes that outlived the first
@@ -103,7 +103,7 @@ class Training:
         return True
 
     def give_up_if_hopeless(self, progress: Progress) -> None:
-        """End a training whose loss stays no number: it never becomes one again."""
+        """End a training whose loss stays NaN or infinite: it does not recover from that."""
         if len(progress.not_finite) >= HOPELESS:
             self.job.problem = f'diverged: the loss is {progress.not_finite[-1]} at iteration {progress.iteration}'
             self.signal(signal.SIGTERM)
@@ -132,7 +132,7 @@ class Training:
         if code == 0:
             return ''
         default = f'exit status {code}' if code > 0 else f'killed by {signal.Signals(-code).name}'
-        if shutil.disk_usage(self.job.work_dir).free < FULL:  # the error itself may not have found a place
+        if shutil.disk_usage(self.job.work_dir).free < FULL:  # the error itself may not have fitted on it
             default += ', and its disk is full'
         return self.job.error() or default
 
@@ -152,8 +152,8 @@ def stop_trainings(trainings: List[Training]) -> None:
 
 
 def _lock(console: BinaryIO) -> bool:
-    """Lock a file, unless somebody else has."""
-    for _ in range(10):  # who only looks holds it for an instant
+    """Lock a file, and return whether that succeeded: False if another process holds the lock."""
+    for _ in range(10):  # a process that only checks the lock holds it for an instant
         try:
             fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True

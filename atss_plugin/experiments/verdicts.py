@@ -1,7 +1,7 @@
 """What the ledger says about the claims: paired differences with their intervals, verdicts, and a rank correlation.
 
-n seeds, R rows; AP in percent. Seeds share initial weights and the order of the data between rows, so differences
-are taken within a seed.
+Legend: n seeds, R rows; AP in percent. Seeds share initial weights and the order of the data between rows, so
+differences are taken within a seed.
 """
 
 from dataclasses import dataclass, field
@@ -35,9 +35,9 @@ class Finding:
 
     Attributes:
         comparison: the comparison.
-        paper: both rows in the paper, in percent; NaN where it does not tell the metric.
-        means: the means of both rows over the seeds that both have, None if there is none.
-        ours: our difference; its interval is NaN where one seed alone was run, and None stands for no seed.
+        paper: both rows in the paper, in percent; NaN where it does not report the metric.
+        means: the means of both rows over the seeds that both have; None if there are none.
+        ours: our difference; its interval is NaN if only one seed was run, and it is None without any seed.
         seeds: the seeds that both rows have.
         margin: of equality; None where none is needed, or none is registered yet.
         verdict: ``SHOWN``, ``CONTRADICTED``, ``NOT_DECIDED`` or ``NOT_RUN``.

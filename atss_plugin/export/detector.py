@@ -18,7 +18,7 @@ from atss_plugin.heads.one_stage import best_of_levels
 from .suppression import non_max_suppression
 
 NO_DETECTION = -1  # the label of a row without one
-_DROPPED = -1.0  # the score of a candidate that is none; real ones are probabilities
+_DROPPED = -1.0  # the score of an empty slot; those of candidates are probabilities
 _NMS_KEYS = {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}  # split_thr changes how, not what
 
 
@@ -55,11 +55,11 @@ class ExportableDetector(nn.Module):
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Return pixels (B, 3, H, W) as the network takes them: normalised, and padded at the right and the bottom."""
-        # of mmdet's DetDataPreprocessor the part that concerns pixels: the rest needs data samples and a fixed batch
+        # only what concerns pixels in mmdet's DetDataPreprocessor: the rest needs data samples and a fixed batch
         return ImgDataPreprocessor.forward(self.model.data_preprocessor, dict(inputs=images))['inputs']
 
     def forward(self, images: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """Detect.
+        """Detect objects.
 
         Args:
             images: (B, 3, H, W), uint8, the channels as OpenCV reads them (BGR).
@@ -87,28 +87,28 @@ class ExportableDetector(nn.Module):
         return boxes.view_as(deltas)
 
     def _large_enough(self, boxes: Tensor) -> Tensor:
-        """Whether both sides of each box (B, K, 4) exceed ``min_bbox_size``: (B, K)."""
+        """Return whether both sides of each box (B, K, 4) exceed ``min_bbox_size``, (B, K) bool."""
         smallest = self.model.bbox_head.test_cfg.get('min_bbox_size', -1)
         sides = boxes[..., 2:] - boxes[..., :2]
         # without the test every side passes, as in mmdet
         return (sides > (smallest if smallest >= 0 else -float('inf'))).all(-1)
 
     def _survivors(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-        """Whether each candidate survives the NMS: (B, K)."""
+        """Return whether each candidate survives the NMS, (B, K) bool."""
         by_class = scores[:, None]
         if not self.class_agnostic:
             belongs = one_hot(labels, self.model.bbox_head.num_classes).transpose(1, 2).bool()  # (B, C, K)
             by_class = by_class.masked_fill(~belongs, _DROPPED)
         survivor = non_max_suppression(boxes, by_class, self._limit(scores), self.iou_threshold, _DROPPED / 2)  # (M, 3)
-        nobody = torch.zeros_like(scores, dtype=torch.bool)
-        return nobody.index_put((survivor[:, 0], survivor[:, 2]), torch.ones_like(survivor[:, 0], dtype=torch.bool))
+        none = torch.zeros_like(scores, dtype=torch.bool)
+        return none.index_put((survivor[:, 0], survivor[:, 2]), torch.ones_like(survivor[:, 0], dtype=torch.bool))
 
     def _limit(self, scores: Tensor) -> int:
         """Return D for candidates (B, K)."""
         return min(self.model.bbox_head.test_cfg['max_per_img'], scores.size(1))
 
     def _detections(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """Return the best D candidates; those with a negative score are none."""
+        """Return the best D candidates; a negative score marks an empty slot."""
         scores, order = scores.topk(self._limit(scores))
         missing = scores < 0
         boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4)).masked_fill(missing[..., None], 0)

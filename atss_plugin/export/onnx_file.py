@@ -43,7 +43,7 @@ def export_onnx(
         target: the file to write.
         shape: height and width of the input images in pixels; by default the scale of the test pipeline's
             ``Resize``.
-        batch: how many images a call takes; 'dynamic' for any number.
+        batch: how many images are passed per call; 'dynamic' for any number.
 
     Returns:
         The file written. Its metadata holds the pre-processing, the classes and the test settings as JSON.
@@ -89,7 +89,7 @@ def load_model(cfg: Config, checkpoint: Union[str, Path]) -> Tuple[nn.Module, Se
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
             content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
     except RuntimeError as error:
-        if 'state_dict' not in str(error):  # not written to its end, for example
+        if 'state_dict' not in str(error):  # cut off, for example
             raise
         raise UsageError(f'the checkpoint {checkpoint} is not of the model of this config: {error}') from error
     return model, (content.get('meta') or {}).get('dataset_meta', {}).get('classes') or _classes_of_config(cfg)
@@ -114,13 +114,13 @@ def _require_exporter() -> None:
 
 
 def _export(detector: ExportableDetector, batch: Union[int, str]):
-    """Trace and translate; returns torch's ``ONNXProgram``."""
+    """Trace and translate, and return torch's ``ONNXProgram``."""
     dynamic = batch == 'dynamic'
-    # a batch of one would be taken for a constant, whatever is said about it
+    # a batch of one would be taken for a constant, even if it is declared dynamic
     images = torch.zeros(2 if dynamic else batch, 3, *detector.shape, dtype=torch.uint8)
     dimensions = {0: torch.export.Dim('batch')} if dynamic else {}
     with _quiet(), torch.no_grad():
-        # Traced first and translated then: while torch.onnx exports by itself, mmdet's coder takes a way that it
+        # Traced first, then translated: while torch.onnx exports by itself, mmdet's coder takes a branch that it
         # no longer has (mmdet.core).
         program = torch.export.export(detector, (images,), dynamic_shapes=(dimensions,), strict=False)
         return torch.onnx.export(
@@ -137,7 +137,7 @@ def _export(detector: ExportableDetector, batch: Union[int, str]):
 
 @contextlib.contextmanager
 def _quiet():
-    """Keep from the user what only concerns the exporter, such as that torchvision is not installed."""
+    """Hide warnings that concern only the exporter, such as that torchvision is not installed."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The operators of torch that this subpackage defines, so that an exporter finds them as one call each."""
+"""The operators that this subpackage defines in torch; an exporter sees each of them as one call."""
 
 from typing import Callable
 
@@ -22,6 +22,6 @@ def define(schema: str, on_cpu: Callable, shape: Callable) -> Callable:
     name = schema.split('(')[0]
     _library.define(schema)
     _library.impl(name, on_cpu, 'CPU')
-    if hasattr(torch.library, 'register_fake'):  # where it is missing there is no exporter that asks for it
+    if hasattr(torch.library, 'register_fake'):  # a torch without it has no exporter that asks for it
         torch.library.register_fake(f'{NAMESPACE}::{name}', shape, lib=_library)
     return getattr(getattr(torch.ops, NAMESPACE), name)

@@ -1,4 +1,4 @@
-"""What has to happen to an image before an exported model sees it, in words that a program can read."""
+"""What has to happen to an image before an exported model sees it, in a form that a program can read."""
 
 from typing import Tuple
 
@@ -12,7 +12,7 @@ def test_resize(cfg: Config) -> dict:
     """Return the ``Resize`` of a config's test pipeline; empty if there is none.
 
     Raises:
-        UsageError: several, or a transform that changes the size in another way.
+        UsageError: there are several, or a transform changes the size in another way.
     """
     pipeline = pipeline_of((cfg.get('test_dataloader') or {}).get('dataset') or {})
     resizes = [transform for transform in pipeline if any(word in transform['type'] for word in ('Resize', 'Crop'))]
@@ -40,7 +40,7 @@ def describe(cfg: Config, shape: Tuple[int, int]) -> dict:
     """Return the steps from an image file to the input of shape (H, W), and what the graph does itself."""
     resize = test_resize(cfg)
     preprocessor = cfg.model.get('data_preprocessor') or {}
-    # what the network's padding is before normalisation
+    # the pixels that become the network's padding after normalisation
     mean, std = preprocessor.get('mean') or [0.0], preprocessor.get('std') or [1.0]
     padding = [m + s * preprocessor.get('pad_value', 0) for m, s in zip(mean, std)]
     if preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'):

@@ -36,14 +36,14 @@ SUPPRESS = define(
 def non_max_suppression(
     boxes: Tensor, scores: Tensor, max_per_class: int, iou_threshold: float, score_threshold: float
 ) -> Tensor:
-    """Return who survives, as ONNX's ``NonMaxSuppression`` does, which an exporter writes for this call.
+    """Return what survives, as ONNX's ``NonMaxSuppression`` does, which an exporter writes for this call.
 
     Args:
         boxes: (B, K, 4), [x1, y1, x2, y2].
         scores: (B, C, K).
         max_per_class: how many of an image and class survive at most.
         iou_threshold: a candidate whose IoU with a better survivor of its class is higher is dropped.
-        score_threshold: a survivor's score is higher.
+        score_threshold: the score of a survivor is higher than this.
 
     Returns:
         (M, 3), int64: image, class and candidate, by falling score within an image and class.

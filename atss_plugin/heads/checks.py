@@ -1,4 +1,4 @@
-"""What a head's arguments must agree on, and what mmdet's heads call otherwise: errors that say what to write.
+"""What a head's arguments must agree on, and what mmdet's heads call by other names: errors that say what to write.
 
 Legend: P boxes.
 """
@@ -40,7 +40,7 @@ POINT_FIXED = {
 
 
 def drop_fixed(head: str, arguments: dict, fixed: Dict[str, Tuple[Any, str]]) -> dict:
-    """Return the arguments without those of mmdet's heads that say what this head does anyhow.
+    """Return the arguments without those of mmdet's heads that say what this head does anyway.
 
     Raises:
         UsageError: one of them asks for something else.
@@ -52,7 +52,7 @@ def drop_fixed(head: str, arguments: dict, fixed: Dict[str, Tuple[Any, str]]) ->
 
 
 def with_strides(anchor_generator: ConfigType, strides: Optional[Sequence]) -> dict:
-    """Return the anchor generator with the strides that mmdet's FCOSHead is given beside it, if it is.
+    """Return the anchor generator with the strides that mmdet's FCOSHead is given separately, if it is.
 
     Raises:
         UsageError: the anchor generator has others.

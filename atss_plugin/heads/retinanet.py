@@ -12,7 +12,7 @@ class RetinaNetHead(OneStageHead):
     """:class:`OneStageHead` that regresses from a box: the deltas (dx, dy, dw, dh) of the anchor.
 
     Arguments of mmdet's ``ATSSHead`` and ``RetinaHead`` that this head does not have are refused with what to write
-    instead, unless they say what it does anyhow.
+    instead, unless they say what it does anyway.
 
     Raises:
         UsageError: one of mmdet's arguments cannot be followed.

@@ -29,7 +29,7 @@ def needs_predictions(assigner: BaseAssigner) -> bool:
     return getattr(assigner, 'needs_predictions', False) or isinstance(assigner, tuple(MMDET_PREDICTIONS))
 
 
-@uncompiled  # InstanceData are no tensors
+@uncompiled  # InstanceData are not tensors
 @torch.no_grad()
 def predict_all(logits: Tensor, deltas: Tensor, priors: Tensor, decode: Callable) -> List[InstanceData]:
     """Return what the model predicts for every prior, for assigners that look at it; without a gradient.

@@ -1,4 +1,4 @@
-"""Layers of the backbone that start otherwise than mmcv's."""
+"""Layers of the backbone that start differently from mmcv's."""
 
 from .dcn_v2 import DCNv2
 

@@ -1,4 +1,4 @@
-"""Losses that cost what they should."""
+"""Losses."""
 
 from .focal import FocalLoss
 

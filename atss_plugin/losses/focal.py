@@ -39,7 +39,7 @@ class FocalLoss(MMDetFocalLoss):
         avg_factor: Optional[Tensor] = None,
         reduction_override: Optional[str] = None,
     ) -> Tensor:
-        """Focal loss of logits (N, C) with target classes (N,), C for background.
+        """Return the focal loss of logits (N, C) with target classes (N,), C for background.
 
         Args:
             pred (Tensor): (N, C) logits.
@@ -49,8 +49,8 @@ class FocalLoss(MMDetFocalLoss):
             reduction_override (str, optional): 'none', 'mean' or 'sum'.
 
         Raises:
-            RuntimeError: as mmdet's for labels that are not int64, are outside [0, C], or are not one for
-                each row. On an accelerator their values are not looked at, for which the host would have to wait.
+            RuntimeError: as mmdet's, for labels that are not int64, are outside [0, C], or are not one per
+                row. On an accelerator their values are not checked, since the host would have to wait for them.
         """
         reduction = reduction_override or self.reduction
         summed = reduction == 'sum' and avg_factor is None or reduction == 'mean'
@@ -78,7 +78,7 @@ def _check_labels(target: Tensor, num_rows: int, num_classes: int) -> None:
     if lowest < 0 or highest > num_classes:
         raise RuntimeError(
             f'the labels go from {lowest} to {highest}, but {num_classes} classes have the labels 0 to '
-            f'{num_classes - 1}, and background is {num_classes}: see whether num_classes of the head is the number of '
+            f'{num_classes - 1}, and background is {num_classes}: check that num_classes of the head is the number of '
             'classes of the data set'
         )
 
@@ -104,7 +104,7 @@ class OnePassFocal(torch.autograd.Function):
         background, _ = _focal_terms(x, gamma, 1 - alpha)
         total += (w * (positive - background)).sum()
         if needs_grad:
-            # d/dx of the positive term, a function of -x, has the sign turned; it takes the background's place, since
+            # d/dx of the positive term, a function of -x, has the opposite sign; it replaces the background's, since
             # adding the difference would leave the background's rounding errors
             grad[row, column] = -w * positive_grad
             ctx.save_for_backward(grad)
@@ -122,14 +122,17 @@ def _one_pass(*args) -> Tensor:
 
 
 def _focal_terms(x: Tensor, gamma: float, weight: float) -> Tuple[Tensor, Tensor]:
-    """``weight * p^gamma * -log(1 - p)`` for p = sigmoid(x), the loss of a background logit x, and its derivative."""
+    """Return the loss of a background logit x and its derivative.
+
+    The loss is ``weight * p^gamma * -log(1 - p)`` for p = sigmoid(x).
+    """
     p, loss = x.sigmoid(), F.softplus(x)  # softplus(x) = -log(1 - p)
     factor = weight * p**gamma
     return factor * loss, factor * (gamma * (1 - p) * loss + p)
 
 
 def _background(x: Tensor, row_weight: Optional[Tensor], gamma: float, weight: float, grad: Optional[Tensor]) -> Tensor:
-    """Return the summed :func:`_focal_terms` of logits (n, C), in few passes; derivatives go into ``grad``."""
+    """Return the sum of :func:`_focal_terms` of logits (n, C), in few passes; derivatives go into ``grad``."""
     p, loss = x.sigmoid(), F.softplus(x)
     factor = p.square() if gamma == 2 else p**gamma
     factor *= weight

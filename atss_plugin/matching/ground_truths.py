@@ -18,7 +18,7 @@ class GroundTruths(NamedTuple):
         boxes (Tensor): (G, 4) xyxy in pixels, float32 or float64.
         numbers_labels (Tensor): (2, G + 1) int64, their numbers within the image, from 1, and their labels; the last
             column is 0 and -1, no ground truth.
-        row (Tensor): (G + 1,) 0 to G; the last is no ground truth.
+        row (Tensor): (G + 1,) 0 to G; the last one is not a ground truth.
         image (Tensor): (G,) the image of each.
         first_slot (Tensor): (G + 1,) image * N, where its image begins among the priors of all images; the last is B *
             N.

@@ -62,7 +62,7 @@ def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, List[int]
         tuple: prior indices (G, M), in no particular order, and the level of each of the M.  Of equal distances those
         of lower index are taken.
     """
-    k = k * pyramid.take
+    k = k * pyramid.locations_per_k
     if pyramid.grids is None:
         return _nearest_of_all(pyramid, points, k)
     if k not in pyramid.searches:

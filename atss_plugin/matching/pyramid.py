@@ -75,16 +75,20 @@ class Pyramid:
         points (Tensor): (N, 2) the points of their locations: the centres without float noise, float64.
         num_level_priors (list[int]): the priors of each level.
         groups (list[Locations]): the groups of locations, level by level.
-        take (int): how many locations of a group stand for one (1, but A where a caller knows A and it was not found).
+        locations_per_k (int): how many locations of a group each of the k stands for: 1, but A where a caller gives A
+            and the locations were not found to have A anchors each.
         members (Tensor, optional): (D, A) the priors of all locations, -1 where a group has fewer than A; None if
             prior i is location i.
         grids (Grids, optional): the grids of the groups; None unless all of them form one.
         searches (dict): what the search of the nearest locations keeps.
     """
 
-    def __init__(self, priors: Tensor, num_level_priors: List[int], groups: List[Locations], take: int) -> None:
+    def __init__(
+        self, priors: Tensor, num_level_priors: List[int], groups: List[Locations], locations_per_k: int
+    ) -> None:
         device, exact = priors.device, exact_dtype(priors.device)
-        self.priors, self.num_level_priors, self.take = priors, num_level_priors, take
+        self.priors, self.num_level_priors = priors, num_level_priors
+        self.locations_per_k = locations_per_k
         self.centers = centers(priors)
         self.priors_and_centers = torch.cat([priors, self.centers], 1)
         self.groups = [g._replace(points=g.points.to(device, exact), priors=g.priors.to(device)) for g in groups]
@@ -107,7 +111,7 @@ class Pyramid:
 
     def to(self, device: Union[str, torch.device]) -> 'Pyramid':
         """Return the same pyramid on another device."""
-        return Pyramid(self.priors.to(device), self.num_level_priors, self.groups, self.take)
+        return Pyramid(self.priors.to(device), self.num_level_priors, self.groups, self.locations_per_k)
 
     @property
     def num_locations(self) -> int:
@@ -141,12 +145,12 @@ def find_pyramid(
         if size:
             groups += _group_level(level, host, slice(start, start + size))
         start += size
-    take = 1
+    locations_per_k = 1
     if anchors_per_location is not None and any(g.priors.size(1) != anchors_per_location for g in groups):
-        groups, take = _one_each(groups), anchors_per_location
+        groups, locations_per_k = _one_each(groups), anchors_per_location
     if not use_grids:
         groups = [group._replace(grid=None) for group in groups]
-    return Pyramid(priors, sizes, groups, take)
+    return Pyramid(priors, sizes, groups, locations_per_k)
 
 
 def check_boxes(priors: Tensor) -> None:

@@ -1,5 +1,5 @@
 # What every run shares, whatever it trains on.
-# A broken install is a clear error.
+# A broken installation raises a clear error.
 custom_imports = dict(imports=['atss_plugin.registry'], allow_failed_imports=False)
 # A type without a scope is mmdet's; ours are always written 'atss_plugin.X'.
 default_scope = 'mmdet'

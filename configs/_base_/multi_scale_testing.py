@@ -1,6 +1,6 @@
 # Multi-scale testing with soft voting, for `mim test mmdet CONFIG --checkpoint ... --tta`.
-# An entry: a scale (longer side at most, shorter side), and the sizes that are kept of its detections: sqrt(area) in
-# pixels of the image as resized to that scale, bounds excluded. The plain test scale, the last, is kept whole.
+# Each entry has a scale (longer side at most, shorter side), and the sizes kept of its detections: sqrt(area) in
+# pixels of the image as resized to that scale, bounds excluded. The last one, the plain test scale, keeps all sizes.
 # Scales, ranges and frame are the authors' (docs/recipe.md, "Table 8").
 size_ranges = [
     ((1333, 400), (96, 10000)),
@@ -17,7 +17,7 @@ size_ranges = [
     ((3000, 1800), (0, 96)),
     ((1333, 800), None),
 ]
-# In each view, detection is what it is in a single image: NMS at 0.6, at most 100; the results are merged.
+# Each view is treated as a single image: NMS at 0.6, at most 100 detections; the results are merged.
 tta_model = dict(type='atss_plugin.SoftVotingTTA', size_ranges=size_ranges)
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,6 +1,6 @@
 # Table 1, row "FCOS", paper AP 37.8
 # Also Table 2, row "SSC, point"; Table 3, row "FCOS".
-# FCOS is the improved RetinaNet (#A=1) with two switches turned, and nothing else.
+# FCOS is the improved RetinaNet (#A=1) with two switches changed, coder and assigner, and nothing else.
 _base_ = './retinanet_scalar.py'
 model = dict(
     # regress from a point

@@ -1,4 +1,4 @@
-"""What the analysis says of assigners, against loops, mmdet's own transforms and mmdet's own heads."""
+"""What the analysis says about assigners, against loops, mmdet's own transforms and mmdet's own heads."""
 
 import json
 
@@ -53,7 +53,7 @@ def scene(seed, shape=(256, 320), count=12, ignored=0):
 
 
 def coco_json(path, images, annotations):
-    """Writes a COCO json; images are (name, height, width), annotations (image, xywh, iscrowd)."""
+    """Write a COCO json; images are (name, height, width), annotations (image, xywh, iscrowd)."""
     content = dict(
         images=[dict(id=i, file_name=name, height=h, width=w) for i, (name, h, w) in enumerate(images)],
         annotations=[
@@ -114,11 +114,11 @@ def test_ground_truth_of_a_coco_json(tmp_path):
 @pytest.mark.parametrize(
     'content, message',
     [
-        pytest.param('[]', 'is no COCO json', id='a list'),
+        pytest.param('[]', 'is not a COCO json', id='a list'),
         pytest.param('{"images": []}', 'lacks "images", "annotations" or "categories"', id='no annotations'),
     ],
 )
-def test_what_is_no_coco_json(tmp_path, content, message):
+def test_what_is_not_a_coco_json(tmp_path, content, message):
     (tmp_path / 'a.json').write_text(content)
     with pytest.raises(ValueError, match=message):
         build_dataset(Config(), str(tmp_path / 'a.json'))
@@ -306,7 +306,7 @@ def test_mmdets_candidates_are_as_many_anchors_a_level(generator):
     torch.testing.assert_close(
         ours.candidates((256, 320), boxes).threshold, theirs.candidates((256, 320), boxes).threshold
     )
-    assert ours.note == '' and '9 anchors a level' in theirs.note
+    assert ours.note == '' and '9 anchors per level' in theirs.note
     assert definition_of_name('IoU', generator).candidates((256, 320), boxes) is None
 
 
@@ -341,7 +341,7 @@ def test_pictures_of_many_boxes_and_none(generator, tmp_path):
 def test_a_difference_needs_the_same_anchors(generator, tmp_path):
     nine = definition_of_config(load_config('table7/imprs_a9.py'))
     pair = [assign_image(definition, scene(1)) for definition in (definition_of_name('ATSS', generator), nine)]
-    with pytest.raises(ValueError, match='choose from other anchors'):
+    with pytest.raises(ValueError, match='choose from different anchors'):
         save_difference(*pair, np.zeros((256, 320, 3), np.uint8), '', tmp_path / 'a.png')
 
 

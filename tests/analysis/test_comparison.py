@@ -1,4 +1,4 @@
-"""The miniature poses COCO's assignment problem, where docs/miniature.md does not say otherwise."""
+"""The miniature poses COCO's assignment problem, except where docs/miniature.md says otherwise."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 COCO549 = ROOT / 'docs' / 'data' / 'stats_coco549.json'
 DEFINITIONS = ('ATSS', 'IoU', 'SSC', 'CenterSampling')
-# Objects larger than half of COCO's image are cut to the miniature's, which is smaller.
+# Objects larger than half of COCO's image are cut to the miniature's image, which is smaller.
 UNLIKE = {
     ('IoU', 'positives per object of size ≥ 512'),
     ('CenterSampling', 'positives per object of size ≥ 512'),
@@ -32,7 +32,7 @@ def test_what_is_alike():
     table = compare_statistics(dict(assigners=[entry(12.0, 0.54), {**entry(1.0, 1.0), 'assigner': 'ATSS'}]), reference)
     assert set(table['assigner']) == {'IoU'}  # what only one of them has is left out
     alike = dict(zip(table['quantity'], table['alike']))
-    assert alike.pop('positives per object of size ≥ 512') is False  # which neither has
+    assert alike.pop('positives per object of size ≥ 512') is False  # which neither of them has
     assert len(alike) == 5 and all(alike.values())
     table = compare_statistics(dict(assigners=[entry(12.1, 0.56, 0.06)]), reference)
     assert not table['alike'].any()

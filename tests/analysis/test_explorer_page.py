@@ -1,4 +1,4 @@
-"""The page to explore assignments, in a real browser where there is one, against the assigners themselves."""
+"""The page for exploring assignments, in a real browser where there is one, against the assigners themselves."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ FLAGS = (
 
 
 def positives(result, k_index):
-    """{(ground truth, level, x, y)} of the positives of one k, as the page has them."""
+    """The positives of one k as the page has them: {(ground truth, level, x, y)}."""
     priors = result['priors']
     return {
         (number, priors['level'][row], priors['x'][row], priors['y'][row])
@@ -80,7 +80,7 @@ def test_statistics_are_those_of_the_iou_that_the_page_shows(generator):  # noqa
     for entry in result['objects']:
         for column, (mean, std, threshold) in enumerate(entry['statistics']):
             ious = np.array([iou for _, iou, letters in entry['pairs'] if letters[column] != '.'])
-            # the page's IoU have three digits
+            # the page's IoUs have three digits
             assert ious.mean() == pytest.approx(mean, abs=6e-4) and ious.std(ddof=1) == pytest.approx(std, abs=6e-4)
             assert threshold == pytest.approx(mean + std, abs=2e-4)
 
@@ -100,7 +100,9 @@ def test_a_page_with_80_boxes_is_one_small_file(generator, tmp_path):  # noqa: F
     make_page(path, generator, 80, ['ATSS', 'IoU', 'SSC', 'CenterSampling'])
     text = path.read_text()
     assert len(text.encode()) < 8e6
-    assert text.count('</script>') == 3  # the bundle, the data and the page's own: class names end none of them
+    assert (
+        text.count('</script>') == 3
+    )  # the bundle, the data and the page's own script: no class name ends one of them
     data = json.loads(text.split('id="data">')[1].split('</script>')[0])
     assert data['images'][0]['classes'][0] == '</script><b>cat' and len(data['images'][0]['boxes']) > 70
     own = text.split('id="data">')[1]
@@ -125,7 +127,7 @@ def browser(tmp_path_factory):
 
 
 class Page:
-    """The page as its user has it."""
+    """The page as its user sees it."""
 
     def __init__(self, browser, path):
         self.browser = browser

@@ -1,4 +1,4 @@
-"""What is said of missed objects, against COCO's evaluation and loops."""
+"""What is reported about missed objects, against COCO's evaluation and loops."""
 
 import json
 
@@ -161,7 +161,7 @@ def small_options():
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    """A checkpoint of the miniature whose detections are many: untrained, with a bias that makes scores high."""
+    """A checkpoint of the miniature with many detections: untrained, with a bias that makes scores high."""
     torch.manual_seed(0)
     cfg = load_config('miniature.py')
     model = MODELS.build(cfg.model)

@@ -45,7 +45,7 @@ def features(head, channels):
 
 
 def recorded_call(assigner, monkeypatch, run):
-    """What a head gives its assigner first: (pred_instances, what the assigner answered)."""
+    """The first call of a head's assigner: (pred_instances, what the assigner answered)."""
     calls, original = [], assigner.assign
 
     @functools.wraps(original)
@@ -170,7 +170,7 @@ def test_our_definitions_by_predictions_are_given_them_with_the_batch(generator)
     assert [float((item.bboxes - priors).max()) for item in predictions] == [0, 1]
     # DDOD's definition wants logits
     assert all(torch.allclose(item.logits.sigmoid(), item.scores) for item in predictions)
-    # alone in its image a ground truth meets the same predictions
+    # alone in its image, a ground truth meets the same predictions
     assert claim_counts(definition, truths[0]).equal(torch.full((len(priors),), len(truths[0].bboxes)))
 
 
@@ -180,7 +180,7 @@ def miniature(flip=0.0, **options):
 
 
 def test_training_inputs_are_what_the_pipeline_makes():
-    """With flips that always happen: the mirror of the whole image."""
+    """With a flip of every image: the mirror of the whole image."""
     whole, mirrored = ResizedImages(miniature()), TrainingImages(miniature(flip=1.0))
     truth, flipped = whole.truth(3), mirrored.truth(3)
     width = truth.img_shape[1]
@@ -273,7 +273,7 @@ def test_the_commands(checkpoint, tmp_path, capsys):  # noqa: F811
     assert 'by --checkpoint FILE' in capsys.readouterr().err
 
 
-def test_a_white_image_is_no_input_for_a_model(checkpoint, tmp_path, capsys):  # noqa: F811
+def test_a_white_image_is_not_an_input_for_a_model(checkpoint, tmp_path, capsys):  # noqa: F811
     file = coco_json(tmp_path / 'a.json', [('a.png', 48, 64)], [(0, (10, 12, 30, 24), 0)])
     words = ['assign', 'miniature.py', '--ann', file, '--assigner', 'mmdet.SimOTAAssigner']
     assert main([*words, '--checkpoint', str(checkpoint), '--out', str(tmp_path)]) == 2

@@ -21,7 +21,7 @@ from tests.reference.scenes import assert_same_assignment, instances, make_layou
 
 @contextmanager
 def everything(on_host: bool):
-    """Every tensor is, or is not, on the host."""
+    """Make every tensor count as on the host, or not."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (assignment, ground_truths, base, iou, topk_iou):
             patch.setattr(module, 'on_host', lambda tensor: on_host)
@@ -29,7 +29,7 @@ def everything(on_host: bool):
 
 
 def priors_of(data, layout):
-    """The priors and levels of a layout: whole, or what mmdet's allowed_border leaves, or shuffled: no grids."""
+    """The priors and levels of a layout: whole, what mmdet's allowed_border leaves, or shuffled, without grids."""
     kind = data.draw(st.sampled_from(['whole', 'cropped', 'shuffled']))
     priors, levels = layout.priors, list(layout.num_level_priors)
     if kind == 'cropped':
@@ -77,7 +77,7 @@ def test_the_same_on_an_accelerator(name, data):
 
 @pytest.mark.parametrize('name', list(MAKERS))
 def test_on_an_accelerator_a_box_that_is_not_finite_is_left_out(name):
-    """Where asking for it would make the host wait; on the host it is refused."""
+    """Checking for it would make the host wait there; on the host it is refused."""
     layout = make_layout()
     good = [[10.0, 10.0, 60.0, 60.0], [40.0, 30.0, 150.0, 140.0], [5.0, 60.0, 30.0, 90.0]]
     for bad in (float('nan'), float('inf')):
@@ -140,7 +140,7 @@ def test_enormous_boxes_are_assigned_in_silence(name, box):
     ids=lambda a: type(a).__name__,
 )
 def test_memory_does_not_grow_with_priors_times_ground_truths(assigner, monkeypatch):
-    """Priors that are no lattice: what is kept of a chunk is k rows, and not the array they were chosen from."""
+    """Priors that are not a lattice: k rows are kept of a chunk, not the array that they were chosen from."""
     monkeypatch.setattr(boxes, 'DENSE_BUDGET', 1 << 15)
     priors = random_boxes(4000, seed=0)
     gts = instances(random_boxes(400, seed=1))

@@ -109,7 +109,7 @@ class TestPriors:
 
     @pytest.mark.parametrize('name', ['iou', 'iou_in_gt_box', 'topk_iou'])
     def test_no_levels_needed(self, name):
-        """These two look at all priors alike: any order will do, and gives the same."""
+        """These two look at all priors alike: any order will do, and gives the same result."""
         layout, gts = make_layout(), [instances(random_boxes(6, seed=3))]
         order = torch.randperm(len(layout.priors), generator=torch.manual_seed(0))
         plain, shuffled = assign(name, gts, layout), assign(name, gts, priors=layout.priors[order])
@@ -194,7 +194,7 @@ class TestSettings:
 
 
 class TestHead:
-    """What does not go together."""
+    """Arguments that contradict each other."""
 
     def test_point_start_with_several_anchors(self):
         with pytest.raises(Exception, match='AnchorPointCoder starts from the point.*9 anchors.*DeltaXYWHBBoxCoder'):
@@ -253,7 +253,7 @@ class TestHead:
     ],
 )
 def test_useless_boxes_never_become_positive(name, box):
-    """Alone, and beside a box that is not disturbed by it."""
+    """Alone, and together with a box that it must not disturb."""
     alone = assign(name, [instances([box])])
     assert not (alone.gt_inds > 0).any() and bool(alone.max_overlaps.isfinite().all())
     good = [40.0, 30.0, 100.0, 101.0]

@@ -22,7 +22,7 @@ FUZZ = settings(max_examples=25, deadline=None, derandomize=True)
 
 @st.composite
 def pyramids(draw):
-    """Images of 1 to 96 pixels a side: levels of many cells, of one, one level only, one candidate only."""
+    """Images of 1 to 96 pixels per side: levels of many cells, of one, one level only, one candidate only."""
     return make_layout(
         size=draw(st.tuples(st.integers(1, 96), st.integers(1, 96))),
         strides=draw(st.sampled_from([(8, 16, 32), (8, 16, 32, 64, 128), (16,), (64,), (10, 20)])),
@@ -34,7 +34,7 @@ def pyramids(draw):
 
 @st.composite
 def ground_truths(draw, most=8):
-    """Whole pixels, so that there are ties: tiny, flat, inside out, over the border, far, twice the same."""
+    """Boxes at whole pixels, for ties: tiny, flat, inside out, over the border, far away, twice the same."""
     ordinary = st.tuples(st.integers(-20, 100), st.integers(-20, 100), st.integers(1, 130), st.integers(1, 130))
     tiny = st.tuples(st.integers(0, 96), st.integers(0, 96), st.integers(1, 2), st.integers(1, 2))
     long = st.tuples(st.integers(-500, 96), st.integers(0, 96), st.integers(300, 900), st.integers(1, 4))

@@ -84,7 +84,7 @@ class Golden:
 
 
 def cases(prefix: str):
-    """Everything of all files whose key begins so."""
+    """All entries, of all files, whose key begins with the prefix."""
     keys = [
         (name, key[len(prefix) :])
         for name in NAMES

@@ -1,4 +1,4 @@
-"""mmdet's own classes where they do the same: assigners, FCOS's targets, ATSSHead's losses and detections."""
+"""mmdet's own classes, where they do the same: assigners, FCOS's targets, ATSSHead's losses and detections."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def assign(assigner, layout, gts, ignore=None, levels=True):
 @pytest.mark.parametrize('topk', [3, 9, 15])
 @pytest.mark.parametrize('seed', SEEDS)
 def test_atss_assigner(seed, topk):
-    """One anchor a location, boxes without ties."""
+    """One anchor per location, boxes without ties."""
     layout, gts = make_layout(size=SIZE), instances(random_boxes(12, SIZE, seed))
     ours, theirs = (assign(a, layout, gts) for a in (ATSSAssigner(topk=topk), MMDetATSSAssigner(topk=topk)))
     assert (ours.gt_inds > 0).any()
@@ -47,10 +47,10 @@ def test_atss_assigner_with_k_anchors(seed):
 
 @pytest.mark.parametrize('seed', SEEDS)
 def test_max_iou_assigner(seed):
-    """What is positive and ignored; and for whom, unless mmdet lets one take another's prior."""
+    """What is positive or ignored, and for which ground truth unless mmdet lets one take another's prior."""
     layout, gts = make_layout(size=SIZE), instances(random_boxes(8, SIZE, seed))
     inside = (gts.bboxes[:, :2] < torch.tensor([256.0, 192.0])).all(1) & (gts.bboxes[:, 2:] > 0).all(1)
-    gts = gts[inside]  # without overlap mmdet's takes every prior for the best
+    gts = gts[inside]  # without overlap, mmdet's considers every prior the best
     ours = assign(IoUAssigner(0.5, 0.4), layout, gts, levels=False)
     theirs = assign(MaxIoUAssigner(0.5, 0.4, min_pos_iou=0), layout, gts, levels=False)
     assert_close(ours.gt_inds.sign(), theirs.gt_inds.sign(), rtol=0, atol=0)
@@ -58,7 +58,7 @@ def test_max_iou_assigner(seed):
     plain = assign(MaxIoUAssigner(0.5, 0.4, min_pos_iou=0, match_low_quality=False), layout, gts, levels=False)
     above = plain.gt_inds > 0
     assert_close(ours.gt_inds[above], plain.gt_inds[above], rtol=0, atol=0)
-    for i in range(len(gts)):  # alone, a ground truth has nobody to take anything from
+    for i in range(len(gts)):  # alone, a ground truth cannot take a prior from another
         assert_close(
             assign(IoUAssigner(0.5, 0.4), layout, gts[i : i + 1], levels=False).gt_inds,
             assign(MaxIoUAssigner(0.5, 0.4, min_pos_iou=0), layout, gts[i : i + 1], levels=False).gt_inds,
@@ -68,7 +68,7 @@ def test_max_iou_assigner(seed):
 @pytest.mark.parametrize('negative', [0.4, (0.1, 0.4), (0.2, 0.5)], ids=str)
 @pytest.mark.parametrize('seed', SEEDS)
 def test_max_iou_assigner_without_low_quality(seed, negative):
-    """An interval of negatives, as mmdet takes it, and only what reaches the threshold is positive."""
+    """Negatives from an interval, as mmdet accepts it, and only what reaches the threshold is positive."""
     layout, gts = make_layout(size=SIZE), instances(random_boxes(8, SIZE, seed))
     ours = assign(IoUAssigner(0.5, negative, match_low_quality=False), layout, gts, levels=False)
     theirs = assign(MaxIoUAssigner(0.5, negative, match_low_quality=False), layout, gts, levels=False)

@@ -328,7 +328,7 @@ class TestDetails:
 
     @pytest.mark.parametrize('name', MAKERS)
     def test_empty_level(self, name):
-        """A crop can take all anchors of a level."""
+        """A crop can remove all anchors of a level."""
         whole = make_layout(size=(96, 96), strides=(8, 16, 32))
         keep = torch.ones(len(whole.priors), dtype=torch.bool)
         keep[144:180] = False
@@ -398,7 +398,7 @@ class TestMinPositives:
             assert gt_inds.tolist() == [owner]
 
     def test_ignored_priors_do_not_count(self):
-        """What is ignored is no positive: the ground truth gets its next best candidates besides."""
+        """What is ignored is not a positive: the ground truth gets its next best candidates in addition."""
         layout = make_layout(size=(64, 64), strides=(8,), ratios=[1.0], octave_base_scale=2, scales_per_octave=1)
         box, region = [[10.0, 10.0, 30.0, 30.0]], [[0.0, 0.0, 24.0, 24.0]]
         answer = oracle.atss(to_scene(layout, box, region), iof_thr=0.7, min_positives=4)

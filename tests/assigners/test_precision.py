@@ -92,7 +92,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize('dtype', HALVES)
 @pytest.mark.parametrize('assigner', OURS)
 def test_half_precision_priors_and_boxes_are_assigned_in_float32(assigner, dtype):
-    """Half precision rounds this pyramid, and its lattice is lost; nothing is rounded any further."""
+    """Half precision rounds this pyramid, which loses its lattice; nothing is rounded any further."""
     priors, levels = pyramid_of(320, ratios=[1.0], octave_base_scale=4, scales_per_octave=3)
     priors, boxes = priors.to(dtype), random_boxes(20, 320, 0).to(dtype)
     found = assign(assigner, priors, levels, boxes)
@@ -199,7 +199,7 @@ def losses_of_training(wrapper, steps: int = 8) -> torch.Tensor:
 @pytest.mark.skipif(not hasattr(torch, 'compile'), reason='GroupNorm of torch 1 takes no bfloat16 on a CPU')
 @pytest.mark.filterwarnings('ignore:.*GradScaler')
 def test_amp_trains_in_bfloat16(monkeypatch):
-    """mmengine's AmpOptimWrapper, which on a CPU has to be told that it may; its loss scaler is off there."""
+    """mmengine's AmpOptimWrapper, which has to be told that it may run on a CPU; its loss scaler is off there."""
     monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
     full, dtypes = losses_of_training(OptimWrapper)
     assert dtypes == {torch.float32}
@@ -246,7 +246,7 @@ def test_mmengine_compiles_the_training(tmp_path):
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor on the CPU that says it is not; what is computed from it is an ordinary tensor again."""
+    """A tensor on the CPU that claims not to be; what is computed from it is an ordinary tensor again."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -257,7 +257,7 @@ class Elsewhere(torch.Tensor):
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Where the code asks for the device of a tensor, to save work on the CPU, it is told another."""
+    """Report another device where the code asks for that of a tensor to save work on the CPU."""
     monkeypatch.setattr(
         one_stage,
         'box_loss_rows',
@@ -287,9 +287,9 @@ def test_an_accelerator_has_the_same_losses_and_gradients(name, request):
 
 
 class Waits(TorchDispatchMode):
-    """Notes what makes the host wait for the device: reading values or sizes, blocking copies.
+    """Note what makes the host wait for the device: reading values or sizes, blocking copies.
 
-    Not seen are tensors made of Python numbers (``new_tensor``); mmdet's DeltaXYWHBBoxCoder makes two a call.
+    Tensors made of Python numbers (``new_tensor``) are not seen; mmdet's DeltaXYWHBBoxCoder makes two per call.
     """
 
     READING = {
@@ -323,7 +323,7 @@ class Waits(TorchDispatchMode):
 
 
 def on_meta(thing):
-    """The tensors in an object of the assigners moved to the meta device, in place where it is no tuple."""
+    """Move the tensors in an object of the assigners to the meta device, in place unless it is a tuple."""
     if isinstance(thing, torch.Tensor):
         return thing.to('meta')
     if isinstance(thing, tuple) and hasattr(thing, '_fields'):

@@ -54,7 +54,7 @@ def build(config):
 
 
 def ones(name, **replaced):
-    """Tensors of a published checkpoint that take no memory."""
+    """Tensors of a published checkpoint, without using memory."""
     shapes = {**published_shapes(name), **replaced}
     return {key: torch.ones(()).expand(shape) for key, shape in shapes.items()}
 
@@ -217,7 +217,7 @@ def test_command(golden_file, tmp_path, capsys):
 
 
 class Intruder:
-    """Would create a file when it is unpickled."""
+    """An object that creates a file if it is unpickled."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""The commands as a user gives them."""
+"""The commands as a user types them."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""Reading configs in tests: what one changes in another, and the same model in small.
+"""Reading configs in tests: what one changes in another, and the same model scaled down.
 
-B images, G ground truths of an image.
+Legend: B images, G ground truths of an image.
 """
 
 from copy import deepcopy
@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 CONFIGS = ROOT / 'configs'
 ABSENT = 'absent'
 NUM_CLASSES = 5
-WIDTH = 4  # of the stem of the ResNet in small
+WIDTH = 4  # of the stem of the small ResNet
 
 
 @lru_cache(maxsize=None)
@@ -34,14 +34,14 @@ def load(name: str) -> Config:
 
 
 def plain(config):
-    """Without the ``_scope_`` that mmengine leaves in what it inherits from another package."""
+    """Return the config without the ``_scope_`` that mmengine leaves in what it inherits from another package."""
     if isinstance(config, (dict, Config)):
         return {key: plain(value) for key, value in config.items() if key != '_scope_'}
     return [plain(value) for value in config] if isinstance(config, list) else config
 
 
 def changes(config: dict, reference: dict, prefix: str = '') -> dict:
-    """What differs, by dotted key: the value in ``config`` (whole where the type differs), or ``ABSENT``."""
+    """Return what differs, by dotted key: the value in ``config`` (whole where the type differs), or ``ABSENT``."""
     config, reference, found = plain(config), plain(reference), {}
     for key in {**reference, **config}:
         new, old = config.get(key, ABSENT), reference.get(key, ABSENT)
@@ -63,7 +63,7 @@ def types_in(config):
 
 
 def shrink(model: dict) -> dict:
-    """The same model in small: the whole backbone and its rules, few channels, one tower conv, no weights."""
+    """The same model, scaled down: the whole backbone and its rules, few channels, one tower conv, no weights."""
     model.backbone.update(base_channels=WIDTH, init_cfg=None)
     model.neck.update(in_channels=[4 * WIDTH * 2**stage for stage in range(4)], out_channels=32)
     model.bbox_head.update(num_classes=NUM_CLASSES, in_channels=32, feat_channels=32, stacked_convs=1)
@@ -80,7 +80,7 @@ def build(model: dict, seed: int = 0) -> torch.nn.Module:
 
 def batch_of_two(shapes=((96, 160), (128, 128))) -> dict:
     """Two images (3, H, W) of noise, with three and with one ground truth, as a data loader gives them."""
-    # no round numbers: of equally distant anchors mmdet takes any
+    # not round numbers: among equally distant anchors, mmdet takes any
     boxes = [
         [[10.3, 12.1, 34.2, 40.7], [40.9, 20.4, 120.6, 90.3], [90.2, 60.8, 150.5, 94.6]],
         [[16.7, 8.2, 112.4, 120.9]],

@@ -1,4 +1,4 @@
-"""Every config of other papers' definitions is ATSS's or FCOS's, but for the assigner, and trains."""
+"""Every config of other papers' definitions is ATSS's or FCOS's except for the assigner, and trains."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Every config of Tables 1-7 is the experiment it says, and nothing else.
+"""Every config of Tables 1-7 is the experiment that it claims to be, and nothing else.
 
 What a row must be is written here from the paper and its authors' settings, not read from the configs; what all rows
 share is in test_recipe.py.
@@ -359,7 +359,7 @@ def test_mmdets_recipe_gives_mmdets_losses_and_detections():
 
 @pytest.fixture
 def small_coco(tmp_path, monkeypatch):
-    """A COCO folder of eight images, the first without a box, portrait and landscape by turns."""
+    """A COCO folder of eight images, the first without a box, alternately portrait and landscape."""
     images, annotations = [], []
     generator = np.random.default_rng(0)
     for index in range(8):
@@ -389,7 +389,7 @@ def data_loader(cfg, which):
 
 
 def read_again(name):
-    """The config with today's environment variables."""
+    """The config, read with the current environment variables."""
     init_default_scope('mmdet')
     return Config.fromfile(CONFIGS / name)
 

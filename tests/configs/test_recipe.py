@@ -1,6 +1,6 @@
 """The constants of all 49 rows, written here by hand from the paper and its authors' settings.
 
-The final model is written down whole, so that nothing in its config is unchecked. What a row changes in it is checked
+The final model is written down as a whole, so nothing in its config is unchecked. What a row changes in it is checked
 in test_configs.py (Tables 1-7) and test_table8.py; what no config names, as it is the default of a class, at the end
 of this file.
 """
@@ -191,6 +191,6 @@ def test_head_starts_from_the_normal_distribution(name):
     for conv_name, conv in convs.items():
         weight = conv.weight.detach()
         assert abs(weight.std() - 0.01) < 4e-4 and abs(weight.mean()) < 1e-3, conv_name
-        assert weight.abs().max() > 0.03, conv_name  # no bounded distribution
+        assert weight.abs().max() > 0.03, conv_name  # not a bounded distribution
         bias = {'atss_cls': -4.59512, 'atss_reg': 4.0 if 'fcos' in name else 0.0}.get(conv_name, 0.0)
         torch.testing.assert_close(conv.bias.detach(), torch.full_like(conv.bias, bias))

@@ -1,4 +1,4 @@
-"""Table 8: every config is the row it says, mmdet's checkpoints fit, both kinds of testing find something."""
+"""Table 8: every config is the row that it names, mmdet's checkpoints fit, both kinds of testing find something."""
 
 import json
 import math
@@ -76,7 +76,7 @@ def test_a_row_changes_what_it_says_and_nothing_else(row):
     found = changes(config, final)
     for key in ('train_pipeline', 'train_dataloader.dataset.pipeline', 'param_scheduler'):
         found.pop(key)  # tests of their own below
-    if backbone:  # another type stands there as a whole; the rest of it is the final model's
+    if backbone:  # another type is given as a whole; the rest of it is the final model's
         expected = {**expected, 'model.backbone': {**final.model.backbone, **backbone}}
     assert found == {**SCHEDULE, **expected}
 
@@ -233,7 +233,7 @@ def test_checkpoints_of_mmdet_load(depth):
 def test_checkpoint_of_mmdet_gives_its_detections():
     """Same weights, same image: same boxes and labels; our score is the root of mmdet's product."""
     torch.manual_seed(0)
-    # Of more than nms_pre candidates mmdet takes the best by classification alone, the authors by product.
+    # Of more than nms_pre candidates, mmdet takes the best by classification alone, the authors by product.
     theirs = load('mmdet::atss/atss_r50_fpn_1x_coco.py').model
     ours = load('mmdet_atss_r50_fpn_1x.py').model
     for model in (theirs, ours):
@@ -352,5 +352,5 @@ tta_pipeline[1]['transforms'][0] = [dict(type='Resize', scale=s, keep_ratio=True
 """)
     results = detections_of_mim_test(mmdet_package, config, converted, tmp_path, coco, '--tta')
     assert_detections(results, at_most=1000)
-    # More than one view can give: the views were merged, not chosen from.
+    # More than one view can give, so the views were merged, not chosen from.
     assert max(len(found['scores']) for _, found in results) > 100

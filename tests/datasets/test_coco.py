@@ -1,4 +1,4 @@
-"""Data in COCO's format: what is wrong with them is said before the training, with what to change."""
+"""Data in COCO's format: what is wrong with them is reported before training, with what to change."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ MISSING = object()
 
 
 def write(folder, **annotation):
-    """Writes the smallest data set, with changes to its only annotation; None leaves a key out."""
+    """Write the smallest data set, with changes to its only annotation; None leaves a key out."""
     annotation = {key: value for key, value in {**BOX, **annotation}.items() if value is not None}
     (folder / 'ann.json').write_text(json.dumps({**CONTENT, 'annotations': [annotation]}))
 
@@ -123,7 +123,7 @@ def test_a_box_that_is_not_finite_names_its_image_everywhere(tmp_path, side, cap
         pytest.param('', 'not a whole JSON file', id='empty'),
         pytest.param('\xe9', 'not a whole JSON file', id='not UTF-8'),
         pytest.param('[' * 10**6, 'nested too deeply|not a whole JSON file', id='nested'),
-        pytest.param('3', 'is no COCO json', id='a number'),
+        pytest.param('3', 'is not a COCO json', id='a number'),
         pytest.param('{"images": {}, "annotations": [], "categories": []}', '"images" is {} where a list', id='dict'),
     ],
 )
@@ -199,7 +199,7 @@ def broken():
 
 
 def test_whatever_is_broken_is_said_or_can_be_used(tmp_path):
-    """Nothing but the clear error; and what is let pass can be sampled, read and described as mmdet's own data are."""
+    """Either the clear error, or the data can be sampled, read and described as mmdet's own data are."""
     refused = 0
     for content in broken():
         (tmp_path / 'ann.json').write_text(json.dumps(content))

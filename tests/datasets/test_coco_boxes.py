@@ -1,4 +1,4 @@
-"""The quantiles of COCO's boxes: how they are computed, on boxes of which they are known."""
+"""The quantiles of COCO's boxes: how they are computed, on boxes whose quantiles are known."""
 
 import json
 

@@ -15,7 +15,7 @@ from atss_plugin.experiments import load_config
 
 
 def batch():
-    """Two images of other sizes, the second without a ground truth; boxes as the pipeline packs them."""
+    """Two images of different sizes, the second without a ground truth; boxes as the pipeline packs them."""
     boxes = [[[10.0, 10, 70, 90], [100, 20, 103, 21]], []]
     samples = []
     for image_boxes in boxes:

@@ -17,7 +17,7 @@ WITHOUT_HOOK = dict(custom_hooks=[])
 
 
 class Recorder(Hook):
-    """Keeps the weights before the first step, and all images."""
+    """Keep the weights before the first step, and all images."""
 
     def __init__(self):
         self.weights, self.images, self.boxes = None, [], []
@@ -30,7 +30,7 @@ class Recorder(Hook):
 
 @pytest.fixture
 def start(tmp_path):
-    """Trains two tiny epochs and returns what was recorded."""
+    """Train two tiny epochs and return what was recorded."""
 
     def start(row, seed=0, options=None):
         cfg = apply_overlay(load_config(FINAL if row == 'another P6' else row), 'miniature.py')

@@ -24,7 +24,7 @@ def data():
 
 
 def test_the_positives_are_those_of_algorithm_1(model, data, monkeypatch):
-    """What torchvision's head gets to compute its losses from, beside plain loops over the same anchors."""
+    """What torchvision's head computes its losses from, against plain loops over the same anchors."""
     calls, compute_loss = [], model.head.compute_loss
     monkeypatch.setattr(model.head, 'compute_loss', lambda *args: calls.append(args) or compute_loss(*args))
     images, targets = data

@@ -1,4 +1,4 @@
-"""Lines of a ledger and work directories that never were."""
+"""Made-up lines of a ledger and work directories."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What lies in work directories is data: it may be cut, foreign or hostile."""
+"""What is in work directories is data: it may be cut off, foreign or hostile."""
 
 import json
 import os
@@ -58,7 +58,7 @@ class TestKilled:
         assert plan(tmp_path).action == 'train'
 
     def test_before_the_last_validation(self, tmp_path):
-        """All iterations are done, but their AP is not known: it is made up for from the checkpoint before."""
+        """All iterations are done, but their AP is not known: the run resumes from the checkpoint before."""
         folder = fake_run(tmp_path / 't4.k3/seed0', 'table4/k3.py', changes=OPTIONS, metrics=None)
         write_checkpoint(folder / 'iter_85000.pth')
         assert read_run(folder).state == 'interrupted'

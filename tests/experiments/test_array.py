@@ -1,4 +1,4 @@
-"""A job array: what its tasks do when they start, again and again, and what Slurm is asked for."""
+"""A job array: what its tasks do each time they start, and what Slurm is asked for."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The table of other papers' definitions beside those of the paper."""
+"""The table of other papers' definitions, next to those of the paper."""
 
 import pytest
 

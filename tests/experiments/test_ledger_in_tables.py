@@ -1,4 +1,4 @@
-"""The ledger's results stand in the tables and figures apart from the paper's AP."""
+"""The ledger's results are shown in the tables and figures apart from the paper's AP."""
 
 import json
 
@@ -23,7 +23,7 @@ def cells(text):
     return [[cell.strip() for cell in row.strip('|').split('|')] for row in text.splitlines() if row.startswith('| ')]
 
 
-def test_mean_deviation_and_seeds_stand_beside_the_paper(tmp_path):
+def test_mean_deviation_and_seeds_are_next_to_the_papers_ap(tmp_path):
     tables = select_tables(load_tables(), ['t4.k3', 't4.k5', 't4.k7', 't4.k9'])
     report = build_report(tables, tmp_path, LEDGER)
     header, *rows = cells(to_markdown(tables[0], report))

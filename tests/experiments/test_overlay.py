@@ -42,7 +42,7 @@ def test_a_config_that_inherits_an_overlay_is_one(tmp_path):
     assert (
         cfg.model.train_cfg == row.model.train_cfg and cfg.model.bbox_head.bbox_coder == row.model.bbox_head.bbox_coder
     )
-    assert row.model.backbone.depth == 50  # what it was given is as it was
+    assert row.model.backbone.depth == 50  # its arguments are unchanged
 
 
 def test_a_config_that_inherits_nothing_sets_what_it_says(tmp_path):

@@ -1,4 +1,4 @@
-"""Queues of runs: some at a time, failures, interruptions, and what a folder says of a run that goes on."""
+"""Queues of runs: some at a time, failures, interruptions, and what a folder says about a run that is going on."""
 
 import json
 import os
@@ -49,7 +49,7 @@ class TestRunJobs:
         assert 'FAILED t4.k3 seed 0: ValueError: too few [things]' in capfd.readouterr().out
 
     def test_as_many_at_a_time_as_there_are_places(self, tmp_path):
-        """Three runs of which each waits until another one is there: alone they would wait in vain."""
+        """Each of three runs waits until another one is there: alone it would wait in vain."""
         meet = [
             'import os, pathlib, time',
             'here = pathlib.Path(os.environ["MEETING"])',
@@ -214,7 +214,7 @@ class TestProgress:
         text = 'coco/bbox_mAP: 0.3120  coco/bbox_mAP_50: 0.5\n' + EPOCH_LINE.format(loss=1.2)
         assert self.read(tmp_path, text, max_epochs=6) == Progress(300, 1500, '0:01:02', pytest.approx(31.2))
 
-    def test_iterations_and_losses_that_are_no_numbers(self, tmp_path):
+    def test_iterations_and_losses_that_are_not_numbers(self, tmp_path):
         losses = ['nan', '1.5', 'inf', 'nan']
         text = b'\xe9' + ''.join(ITER_LINE.format(n=n, loss=loss) for n, loss in enumerate(losses)).encode()
         assert self.read(tmp_path, text) == Progress(50300, 90000, '1 day, 2:03:04', None, ('inf', 'nan'))

@@ -113,7 +113,7 @@ def test_unpaired_seeds_are_left_out_and_told(tmp_path):
     assert found.notes == ['t4.k5: unpaired seed 3 left out', 't4.k3: unpaired seed 0 left out']
 
 
-def test_failed_runs_are_told_and_have_no_result(tmp_path):
+def test_failed_runs_are_reported_and_have_no_result(tmp_path):
     ledger = [
         *lines(t4__k3=(20.0, 20.0, 20.0), t4__k5=(20.2, 20.3)),
         line('t4.k5', 2, status='diverged'),

@@ -10,7 +10,7 @@ from atss_plugin.experiments.ledger import expected_hash, write_ledger
 from tests.conftest import ROOT
 from tests.experiments.helpers import DATA, OVERLAY, line
 
-# A training of seconds whose detections are many and bad.
+# A training of a few seconds, with many bad detections.
 TINY = f"""
 _base_ = '{ROOT}/configs/{OVERLAY}'
 model = dict(test_cfg=dict(score_thr=0.0))
@@ -45,12 +45,15 @@ def repeated(tmp_path, monkeypatch):
         pytest.param(
             dict(commit='bada55', torch='3'),
             0,
-            'equal to the last digit; other than then: commit: c0ffee -> bada55; torch: None -> 3',
+            'equal to the last digit; not the same as then: commit: c0ffee -> bada55; torch: None -> 3',
             id='equal elsewhere',
         ),
         pytest.param(dict(AP=25.7), 1, 'AP: 25.6 -> 25.7; same commit', id='another result'),
         pytest.param(
-            dict(AP=25.7, machine='b'), 1, 'AP: 25.6 -> 25.7; other than then: machine: a -> b', id='another machine'
+            dict(AP=25.7, machine='b'),
+            1,
+            'AP: 25.6 -> 25.7; not the same as then: machine: a -> b',
+            id='another machine',
         ),
         pytest.param(dict(status='failed', AP=None), 1, 'status: finished -> failed', id='failed'),
     ],

@@ -1,6 +1,6 @@
-"""Detections beside detections: what an exported model gives and what the model itself gives.
+"""Detections against detections: those of an exported model and those of the model itself.
 
-D detections of an image.
+Legend: D detections of an image.
 """
 
 import re
@@ -13,8 +13,8 @@ from mmdet.structures import DetDataSample
 from atss_plugin.experiments import apply_overlay, load_config
 from tests.conftest import ROOT
 
-PIXELS, SCORE = 1e-2, 1e-4  # what two runtimes may differ by
-# one tower convolution: an operator more is time to export
+PIXELS, SCORE = 1e-2, 1e-4  # by how much two runtimes may differ
+# one tower convolution: each further operator takes time to export
 SMALL = {
     'model.bbox_head.stacked_convs': 1,
     'model.bbox_head.in_channels': 32,
@@ -57,7 +57,7 @@ def random_model(cfg, seed: int = 0):
 
 
 def random_images(number: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Pixels (number, 3, height, width), uint8: patches, so that not all places look alike, and noise against ties."""
+    """Pixels (number, 3, height, width), uint8: patches, which make places differ, and noise against ties."""
     generator = torch.Generator().manual_seed(seed)
     patches = torch.randint(0, 200, (number, 3, height // 8 + 1, width // 8 + 1), generator=generator)
     noise = torch.randint(0, 56, (number, 3, height, width), generator=generator)

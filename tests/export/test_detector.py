@@ -7,7 +7,7 @@ import torch
 from atss_plugin.export import ExportableDetector
 from tests.export.helpers import assert_same_detections, predict, random_images, random_model, small_config
 
-SHAPE = (90, 150)  # no multiple of 32
+SHAPE = (90, 150)  # not a multiple of 32
 NMS = 'model.test_cfg.nms'
 
 
@@ -57,7 +57,7 @@ def test_equals_prediction(name, changes):
 
 
 def test_test_settings_matter():
-    """Each setting that the test above changes changes the detections, or it would compare nothing."""
+    """Each setting that the test above varies changes the detections; otherwise that test would compare nothing."""
     images = random_images(1, *SHAPE)
 
     def detections(**changes):

@@ -136,7 +136,7 @@ def test_variants(name, changes, tmp_path):
     model = random_model(cfg)
     assert (model.bbox_head.loss_centerness is not None) == ('imprs' in name or ('fcos' in name and not changes))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
-    height, width = 90, 150  # no multiple of 32
+    height, width = 90, 150  # not a multiple of 32
     path = export_onnx(cfg, tmp_path / 'model.pth', tmp_path / 'model.onnx', (height, width))
     session = onnxruntime.InferenceSession(str(path))
     for image in random_images(2, height, width):

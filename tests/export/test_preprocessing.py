@@ -42,7 +42,7 @@ def test_the_program_resizes_as_mmdet(prepare, keep_ratio, image_shape, resized)
     np.testing.assert_array_equal(pixels[:, : resized[0], : resized[1]], expected['img'].transpose(2, 0, 1))
     assert pixels.shape == (3, 240, 320) and pixels.dtype == np.uint8
     assert factors == pytest.approx(expected['scale_factor'])
-    # beside the image is what normalisation makes zero, but for rounding
+    # around the image are the pixels that normalisation makes zero, except for rounding
     normalised = MODELS.build(cfg.model).data_preprocessor.mean.flatten().numpy()
     beside = np.concatenate([pixels[:, resized[0] :].reshape(3, -1), pixels[:, :, resized[1] :].reshape(3, -1)], 1)
     assert (abs(beside - normalised[:, None]) <= 0.5).all()

@@ -1,4 +1,4 @@
-"""A head in small, its losses and gradients, and the smallest detector around it.
+"""A small head, its losses and gradients, and the smallest detector around it.
 
 Legend: B images, L levels.
 """
@@ -66,7 +66,7 @@ BATCHES = {
     'one image without': ([[LARGE], []], [[], [WIDE, TINY]]),
     'process 1 without': ([[LARGE, TINY], [WIDE]], [[], []]),
     'process 0 without': ([[], []], [[LARGE, TINY], [WIDE]]),
-    'nobody': ([[], []], [[], []]),
+    'no objects': ([[], []], [[], []]),
 }
 
 
@@ -79,7 +79,7 @@ class Trained(nn.Module):
         torch.manual_seed(0)
         self.head = MODELS.build(dict(**SMALL, **deepcopy(head)))
         self.head.init_weights()
-        # the start of a training would hide errors: all centernesses are alike, and boxes are the anchors
+        # the start of training would hide errors: all centernesses are alike, and boxes are the anchors
         for parameter in self.head.parameters():
             nn.init.normal_(parameter, parameter.mean().item(), 0.05)
 

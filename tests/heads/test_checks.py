@@ -1,4 +1,4 @@
-"""What a head refuses when it is built, with what to write, and what it takes over from mmdet's configs."""
+"""What a head refuses when it is built, with what to write instead, and what it accepts from mmdet's configs."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def build(kind='RetinaNetHead', **options):
 
 
 def losses(head):
-    """Losses of two random images; a positive anchor is among them for certain."""
+    """Losses of two random images; at least one anchor is certainly positive."""
     torch.manual_seed(0)
     feats = [torch.randn(2, 8, 16 // 2**i, 16 // 2**i) for i in range(len(head.prior_generator.strides))]
     gt = InstanceData(bboxes=torch.tensor([[20.0, 30.0, 90.0, 100.0]]), labels=torch.tensor([1]))
@@ -175,7 +175,7 @@ def test_training_without_an_assigner_says_what_to_write(train_cfg):
 
 @pytest.fixture
 def foreign_scope():
-    """A package beside mmdet, as mmyolo is: its registries know mmengine's modules, and nothing of mmdet's."""
+    """A package like mmyolo, apart from mmdet: its registries know mmengine's modules, but none of mmdet's."""
     roots = (ROOT_MODELS, ROOT_TASK_UTILS)
     for root in roots:
         Registry(root.name, parent=root, scope='foreign')

@@ -164,7 +164,7 @@ class TestNormalisers:
         assert_close(losses_of(head, feats, gts)['loss_cls'].double(), expected, rtol=1e-5, atol=0)
 
     def test_smooth_l1_by_hand(self):
-        """Not ticked GIoU and centerness: smooth L1 (beta 0.11) on deltas, divided by 4 x positives."""
+        """Without GIoU and centerness: smooth L1 (beta 0.11) on deltas, divided by 4 x positives."""
         head, feats, gts = make_head(VARIANTS['plain']), make_feats(2), make_images(6, 3)
         gt_inds, priors = positives_of(head, feats, gts)
         outputs = torch.cat([m.permute(0, 2, 3, 1).reshape(2, -1, 4) for m in head(feats)[1]], 1)
@@ -216,7 +216,7 @@ class TestNoGroundTruth:
 
     @pytest.mark.parametrize('variant', ['box', 'point', 'plain'])
     def test_boxes_of_no_use(self, variant):
-        """Zero area, outside: as if there were none."""
+        """Boxes without area, and outside: as if there were none."""
         head, feats = make_head(VARIANTS[variant]), make_feats(1)
         useless = [instances([[30.0, 30.0, 30.0, 50.0], [900.0, 900.0, 950.0, 950.0]])]
         for key, value in losses_of(head, feats, [instances([])]).items():

@@ -22,7 +22,7 @@ def config(name: str) -> dict:
 
 
 class Looking(ATSSAssigner):
-    """ATSS, which keeps what it is shown."""
+    """An ATSS that keeps the predictions that it is given."""
 
     needs_predictions = True
 
@@ -66,7 +66,7 @@ def test_nothing_is_passed_to_those_that_do_not_look(monkeypatch):
 
 
 @pytest.mark.parametrize('start', STARTS)
-@pytest.mark.parametrize('images', ['both', 'one image without', 'nobody'])
+@pytest.mark.parametrize('images', ['both', 'one image without', 'no objects'])
 @pytest.mark.parametrize('assigner', [*map(config, OURS), *MMDETS], ids=lambda cfg: cfg['type'])
 def test_trains(assigner, images, start):
     """A step, whose losses are those of the assignment made outside of the head."""
@@ -75,7 +75,7 @@ def test_trains(assigner, images, start):
     assert all(torch.isfinite(loss) for loss in losses.values())
     for name, gradient in gradients.items():
         assert gradient is not None and torch.isfinite(gradient).all(), name
-    assert (losses['loss_bbox'] > 0) == (images != 'nobody')
+    assert (losses['loss_bbox'] > 0) == (images != 'no objects')
 
 
 @pytest.mark.parametrize('name, theirs', [('SimOTAAssigner', MMDETS[0]), ('TaskAlignedAssigner', MMDETS[1])])

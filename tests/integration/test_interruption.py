@@ -29,8 +29,8 @@ train_dataloader = dict(batch_size=2, dataset=dict(num_images={2 * INTERVAL}, pi
 train_cfg = dict(max_epochs={STEPS // INTERVAL}, val_begin=100)
 default_hooks = dict(logger=dict(interval=1))
 """
-# The paper's loop: no epochs, an endless stream of images, batches of alike aspect ratio. There a resumed run flips
-# other images, so none is flipped.
+# The paper's loop: no epochs, an endless stream of images, batches of similar aspect ratio. There a resumed run flips
+# different images, so none is flipped.
 ITERATIONS = f"""
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={STEPS}, val_interval=100)
 train_dataloader.update(

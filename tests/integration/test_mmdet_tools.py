@@ -33,7 +33,7 @@ NUM_IMAGES = 4
 
 @pytest.fixture
 def run_tool(monkeypatch):
-    """Runs ``python TOOL WORDS`` in this process, which has imported what a new one would; returns its names."""
+    """Run ``python TOOL WORDS`` in this process, which has imported what a new one would, and return its names."""
 
     def run(tool, *words):
         monkeypatch.setattr('sys.argv', [tool, *map(str, words)])

@@ -72,7 +72,7 @@ def run_engine(work_dir: Path, launcher: str, batch_size: int) -> dict:
 
 
 def process(rank: int, folder: str) -> None:
-    """What one of the processes does: every case twice: an unused parameter is noticed in the next step."""
+    """What one of the processes does: every case twice, as an unused parameter is noticed in the next step."""
     torch.set_num_threads(1)
     os.environ.update(GLOO_SOCKET_IFNAME='lo', LOCAL_RANK=str(rank))
     dist.init_process_group('gloo', f'file://{folder}/meeting', timeout=PATIENCE, rank=rank, world_size=WORLD)
@@ -115,7 +115,7 @@ def assert_alike(distributed: list, key, alone: tuple) -> None:
         torch.testing.assert_close(distributed[rank][key][1], gradients, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize('case', [pytest.param(c, id=c.replace(' ', '_')) for c in BATCHES if c != 'nobody'])
+@pytest.mark.parametrize('case', [pytest.param(c, id=c.replace(' ', '_')) for c in BATCHES if c != 'no objects'])
 @pytest.mark.parametrize('name', HEADS)
 def test_two_processes_equal_one_with_both_batches(distributed, name, case):
     feats, samples = batch([boxes for images in BATCHES[case] for boxes in images], 0)
@@ -147,7 +147,7 @@ def test_without_any_ground_truth_every_parameter_has_a_gradient(distributed, na
     processes = 1 if HEADS[name].get('count_images') else WORLD
     alone = tuple({name: v / processes for name, v in values.items()} for values in (losses, gradients))
     assert losses['loss_bbox'] == 0 and losses['loss_cls'] > 0
-    assert_alike(distributed, (name, 'nobody'), alone)
+    assert_alike(distributed, (name, 'no objects'), alone)
 
 
 def accumulated(name: str, batches: tuple) -> dict:

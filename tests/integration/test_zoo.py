@@ -1,6 +1,6 @@
 """Our assigners in mmdet's own models: a config of two lines, a training step, a prediction, the oracle's positives.
 
-The heads that are here are the table of docs/using_an_assigner.md.
+The heads here are those in the table of docs/using_an_assigner.md.
 """
 
 import math
@@ -141,9 +141,9 @@ CASES = [pytest.param(head, name, id=f'{key}-{name}') for key, head in HEADS.ite
 
 
 def detector_with(head: Head, assigner: dict, folder) -> torch.nn.Module:
-    """mmdet's model in small, with our assigner at the head's place."""
+    """mmdet's model, scaled down, with our assigner at the head's place."""
     stage = re.fullmatch(r'train_cfg\.(\w+)\.(\d)\.assigner', head.place)
-    if stage:  # an entry of a list: a config that inherits has to write the list anew
+    if stage:  # an entry of a list: a config that inherits has to repeat the whole list
         config = read(f"_base_ = 'mmdet::{head.config}'\n", folder)
         config.model.train_cfg[stage[1]][int(stage[2])].assigner = assigner
     else:
@@ -163,7 +163,7 @@ def same_shape(data: dict) -> dict:
 
 
 def sizes_of_levels(call: Call, anchors: Tuple[int, ...]) -> list:
-    """Where the levels end: the anchors of the next one have other areas."""
+    """Where the levels end: the anchors of the next one have different areas."""
     areas = (call.priors[:, 2:] - call.priors[:, :2]).prod(1)
     sizes, start = [], 0
     for a in anchors:
@@ -177,11 +177,11 @@ def sizes_of_levels(call: Call, anchors: Tuple[int, ...]) -> list:
 
 
 def assert_equals_oracle(call: Call, name: str, anchors: Optional[Tuple[int, ...]]) -> None:
-    """Every prior of which rounding does not decide."""
+    """Compare every prior that is not decided by rounding."""
     sizes = [len(call.priors)] if anchors is None else sizes_of_levels(call, anchors)
     answer = ORACLES[name](scene(call, sizes, anchors or (1,)))
     clear = torch.from_numpy(answer.clear)
-    assert clear.float().mean() > 0.95  # of at most one prior in twenty does rounding decide
+    assert clear.float().mean() > 0.95  # rounding decides at most one prior in twenty
     torch.testing.assert_close(call.gt_inds[clear], torch.from_numpy(answer.gt_inds)[clear], rtol=0, atol=0)
 
 
@@ -270,7 +270,7 @@ REGION = [80.0, 40.0, 160.0, 96.0]  # hides the third object, and part of the se
 
 
 def classification_outputs(detector: torch.nn.Module) -> list:
-    """From now on the head's first output, level by level, with its gradient; filled by a training step."""
+    """The head's first output, level by level, with its gradient, once a training step has filled the list."""
     outputs = []
 
     def keep(module, inputs, output):

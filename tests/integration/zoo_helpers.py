@@ -1,6 +1,6 @@
-"""mmdet's own models in small, with an assigner of ours put in by a config that inherits mmdet's.
+"""mmdet's own models, scaled down, with an assigner of ours put in by a config that inherits mmdet's.
 
-B images, L levels, N priors, G ground truths
+Legend: B images, L levels, N priors, G ground truths.
 """
 
 from pathlib import Path
@@ -159,7 +159,7 @@ class Call(NamedTuple):
 
 
 def record_calls(monkeypatch) -> List[Call]:
-    """From now on every call of one of our assigners is noted in the list returned."""
+    """Note every further call of one of our assigners in the list returned."""
     calls, assign_batch = [], base.Assigner.assign_batch
 
     def noting(self, priors, num_level_priors, batch_gt_instances, batch_gt_instances_ignore=None, predictions=None):
@@ -213,6 +213,6 @@ def predict(detector: torch.nn.Module, data: dict) -> List[InstanceData]:
 def scene(call: Call, sizes: List[int], anchors: Sequence[int]) -> Scene:
     """The oracle's view of a call: levels of these sizes, with so many anchors per location."""
     priors = call.priors.double().numpy()
-    # the A anchors of a location share its point, but for the rounding of their corners to float32
+    # the A anchors of a location share its point, except for the rounding of their corners to float32
     points = ((priors[:, :2] + priors[:, 2:]) / 2).round(3)
     return Scene(priors, sizes, call.gts.double().numpy(), points, anchors, tol=1e-6, iou_tol=1e-5)

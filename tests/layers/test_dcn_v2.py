@@ -1,4 +1,4 @@
-"""Deformable convolutions of the backbone start as the recipe says, and are mmcv's otherwise."""
+"""Deformable convolutions of the backbone start as the recipe says, and are otherwise mmcv's."""
 
 import math
 

@@ -24,7 +24,7 @@ def scene(num, classes, seed, spread=3.0):
 
 
 def by_the_formula(logits, targets, gamma, alpha):
-    """(N, C): -alpha_t (1 - p_t)^gamma log(p_t), in float64."""
+    """The loss -alpha_t (1 - p_t)^gamma log(p_t), (N, C) float64."""
     logits = logits.double()
     positive = F.one_hot(targets, logits.size(1) + 1)[:, :-1].bool()
     p_t = torch.where(positive, logits, -logits).sigmoid()

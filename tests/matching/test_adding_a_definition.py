@@ -1,4 +1,4 @@
-"""docs/adding_a_definition.md: the file of that page is run as it stands; it is a definition that the package has."""
+"""docs/adding_a_definition.md: the page's file is run unchanged, and equals a definition of the package."""
 
 import re
 import sys
@@ -22,7 +22,7 @@ FILE, CONFIG = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/adding_a_definit
 
 @pytest.fixture(scope='module')
 def written(tmp_path_factory):
-    """The page's file and its config, in a folder beside the package's base config."""
+    """The page's file and its config, in a folder next to the package's base config."""
     folder = tmp_path_factory.mktemp('user')
     (folder / 'my_definitions.py').write_text(FILE)
     (folder / 'config.py').write_text(CONFIG.replace('../atss_r50_fpn_1x.py', f'{ROOT}/configs/atss_r50_fpn_1x.py'))

@@ -1,4 +1,4 @@
-"""On an accelerator no definition beyond the paper makes the host wait: run where no tensor has a value."""
+"""No definition beyond the paper makes the host wait for an accelerator: run where no tensor has a value."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ ASSIGNERS = {
 
 
 class Counts(TorchDispatchMode):
-    """Counts what is launched."""
+    """Count what is launched."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Counts(TorchDispatchMode):
 
 @pytest.fixture
 def prepared(monkeypatch):
-    """A head on the meta device, its outputs for as many images as asked for, and what its losses take."""
+    """A head on the meta device, its outputs for the given number of images, and the arguments of its losses."""
 
     def prepare(name: str, start: dict, images: list):
         head = Trained(dict(**start, train_cfg=dict(assigner=ASSIGNERS[name]))).head.to('meta')
@@ -70,7 +70,7 @@ def test_nothing_in_a_training_step_waits_for_the_device(name, start, prepared):
 @pytest.mark.skipif(not hasattr(torch, 'compile'), reason='the meta device of torch 1 lacks operations')
 @pytest.mark.parametrize('name', ASSIGNERS)
 def test_as_much_is_launched_for_twelve_images_as_for_three(name, prepared):
-    """But for a few operations of each image, such as stacking its predictions and reading its boxes."""
+    """Except for a few operations per image, such as stacking its predictions and reading its boxes."""
     launched = []
     for images in (IMAGES, IMAGES * 4):
         head, outputs, rest = prepared(name, BOX, images)

@@ -11,7 +11,7 @@ from atss_plugin.matching.boxes import topk_smallest
 from tests.matching.test_pyramid import QUICK
 from tests.reference.scenes import make_layout
 
-FEW = st.integers(-4, 4).map(lambda n: n / 3)  # few distinct values, so that there are ties
+FEW = st.integers(-4, 4).map(lambda n: n / 3)  # few distinct values, for ties
 
 
 @QUICK
@@ -35,7 +35,7 @@ def test_topk_smallest(dtype, data):
 @QUICK
 @given(st.data())
 def test_mean_and_deviation_of_candidates(data):
-    """Those of a sample, and the mean of equal values is that value, exactly, so that all of them reach it."""
+    """Those of a sample; the mean of equal values is exactly that value, so all of them reach it."""
     layout = make_layout(strides=(8, 16, 32))
     pyramid = find_pyramid(layout.priors, layout.num_level_priors)
     num, k = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))

@@ -93,7 +93,7 @@ def test_atss_by_it_is_mmdets_by_it(seed):
     ],
 )
 def test_every_assigner_with_an_iou_calculator_asks_it(make):
-    """Among small boxes and long ones some positive is another."""
+    """Among small boxes and long ones, some positive differs."""
     layout, different = make_layout(), []
     for seed in range(8):
         gts = instances(random_boxes(8, seed=seed))

@@ -87,7 +87,7 @@ def pick(pyramid, points, k):
 
 
 def one_point(layout: Layout) -> bool:
-    """Whether levels of one cell at the same corner look like many anchors at one location."""
+    """Return whether levels of one cell at the same corner look like many anchors at one location."""
     points = layout.points[np.cumsum([0] + list(layout.num_level_priors[:-1]))[:2]]
     return layout.num_level_priors[0] == layout.anchors[0] and bool((points == points[0]).all())
 
@@ -264,7 +264,7 @@ class TestLevels:
     ],
 )
 def test_any_center_offset(size, strides, offset, anchors):
-    """Points that are no binary fractions: the anchors of a location still share theirs."""
+    """Points that are not binary fractions: the anchors of a location still share theirs."""
     layout = make_layout(size=size, strides=strides, center_offset=offset, **anchors)
     assert infer_num_level_priors(layout.priors) == layout.num_level_priors
     for levels in (layout.num_level_priors, None):

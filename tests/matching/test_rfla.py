@@ -45,7 +45,7 @@ def by_loops(layout, gts, fields, topk, decay, in_gt_box):
 @QUICK
 @given(st.data())
 def test_equals_loops(data):
-    """Boxes at odd places, so that no two locations are equally alike but for rounding."""
+    """Boxes at odd places, where no two locations are equally like them except for rounding."""
     layout = data.draw(layouts(**A1, dtype=torch.float64, size=data.draw(st.sampled_from([(40, 56), (64, 64)]))))
     boxes = random_boxes(
         data.draw(st.integers(1, 5)), layout_size(layout), data.draw(st.integers(0, 10**6)), dtype=torch.float64

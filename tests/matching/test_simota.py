@@ -21,7 +21,7 @@ def ours_for(layout, **options):
 @QUICK
 @given(predicted_scenes(**A1), st.sampled_from([dict(), dict(candidate_topk=3, center_radius=0.7, iou_weight=1.0)]))
 def test_equals_mmdets(scene, options):
-    """Scores are in float64, where mmdet's costs can tell apart what is outside of an object; its IoUs are float32.
+    """Scores are in float64, where mmdet's costs can tell apart what is outside an object; its IoUs are float32.
 
     One square anchor per location, as the centres of others are known to float32's precision only, and points lie on
     the sides of boxes here.

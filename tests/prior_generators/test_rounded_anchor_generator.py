@@ -1,6 +1,6 @@
 """Anchors of other ratios are rounded at the size of the stride; assigners work on them as on mmdet's.
 
-N priors, G ground truths, A anchors per location.
+Legend: N priors, G ground truths, A anchors per location.
 """
 
 from math import ceil

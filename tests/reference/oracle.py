@@ -4,7 +4,7 @@ Written from the paper (arXiv:1912.02424v4) and its recipe, not from the assigne
 float64 on the numbers given, ground truth by ground truth and level by level; numpy only sorts a level by
 distance. Every function returns an ``Answer``.
 
-N priors, G ground truths, A anchors a location
+Legend: N priors, G ground truths, A anchors per location.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Scenes to assign: pyramids of priors from mmdet's AnchorGenerator, and ground truths of every kind.
 
-N priors, G ground truths, L levels, A anchors a location
+Legend: N priors, G ground truths, L levels, A anchors per location.
 """
 
 from math import ceil
@@ -42,7 +42,7 @@ def make_layout(
     dtype: torch.dtype = torch.float32,
     **generator,
 ) -> Layout:
-    """The priors of an image of ``size`` (height, width); by default one square of 8 strides a location."""
+    """The priors of an image of ``size`` (height, width); by default one square of 8 strides per location."""
     generator = generator or dict(ratios=[1.0], octave_base_scale=8, scales_per_octave=1)
     strides = [s if isinstance(s, tuple) else (s, s) for s in strides]
     maker = AnchorGenerator(strides=strides, center_offset=center_offset, **generator)
@@ -58,7 +58,7 @@ def make_layout(
 
 
 def to_scene(layout: Layout, gts, ignored=(), tol: float = 0) -> Scene:
-    """What the oracle is given: the very numbers that the assigner is given.
+    """What the oracle is given: the same numbers as the assigner.
 
     ``tol`` is the relative precision of coordinates; by default that of the type, or exact for numbers such
     as squares at half strides and corners of whole pixels, whose sums and products lose nothing.
@@ -114,7 +114,7 @@ def scale_ranges(num_levels: int, first: float = 64) -> List[Tuple[float, float]
 
 
 def assert_equals_oracle(gt_inds: torch.Tensor, answer: Answer) -> None:
-    """The two agree wherever the definition, not rounding, decides."""
+    """Check that the two agree wherever the definition, not rounding, decides."""
     wrong = np.flatnonzero((gt_inds.numpy() != answer.gt_inds) & answer.clear)
     assert len(wrong) == 0, (
         f'priors {wrong[:10].tolist()} (of {len(wrong)}): got {gt_inds.numpy()[wrong[:10]].tolist()}, '
@@ -123,6 +123,6 @@ def assert_equals_oracle(gt_inds: torch.Tensor, answer: Answer) -> None:
 
 
 def assert_same_assignment(found, expected) -> None:
-    """Two assignments of a batch (or of an image) say the same of every prior, to the last bit."""
+    """Check that two assignments of a batch (or of an image) agree on every prior, to the last bit."""
     for name in ('gt_inds', 'labels', 'max_overlaps'):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0)

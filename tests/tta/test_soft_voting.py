@@ -169,7 +169,7 @@ def test_keeps_the_best_results():
 
 
 class Echo(nn.Module):
-    """Stands for a detector: says what ``detect`` finds in each view."""
+    """A stand-in for a detector, which finds what ``detect`` returns in each view."""
 
     def __init__(self, detect):
         super().__init__()
@@ -257,7 +257,7 @@ LOWER_AND_UPPER = {
     ],
 )
 def test_each_scale_keeps_its_sizes_in_the_resized_image(width, height, kind):
-    """Every view reports boxes just below and above every bound, in a class of its own, so that nothing merges."""
+    """Every view reports boxes just below and above every bound, in a class of its own, so nothing merges."""
     lower, upper = LOWER_AND_UPPER[kind]
     sizes = torch.tensor(
         [bound * factor for bound in {*lower.values(), *upper.values()} for factor in (0.99, 1.01)] + [0.5, 500.0]

@@ -133,7 +133,7 @@ function mapLayout() {
 
 const CONFIG = { displaylogo: false, displayModeBar: false, scrollZoom: true, doubleClick: 'reset', responsive: true };
 
-function mapHeight() {  // as wide as the panel, but leave room for the chart
+function mapHeight() {  // as wide as the panel allows while the chart still fits
   const full = part(0, 'map').clientWidth * image().height / image().width;
   return Math.round(Math.max(240, Math.min(full, window.innerHeight - 410)));
 }
@@ -236,7 +236,7 @@ function writeFacts(side, pairs) {
     if (others.length) words.push('. Above it but not positive: ' + others.map(([letter, n]) => `${n} (${WORDS[letter]})`).join(', '));
   } else if (positives) {
     const ious = pairs.map(p => p.iou);
-    words.push(`; IoU from ${Math.min(...ious).toFixed(3)} to ${Math.max(...ious).toFixed(3)}; this definition does not tell its candidates`);
+    words.push(`; IoU from ${Math.min(...ious).toFixed(3)} to ${Math.max(...ious).toFixed(3)}; this definition does not report its candidates`);
   }
   spell(part(side, 'facts'), words);
 }
@@ -333,7 +333,7 @@ function place(map, event) {  // pixels of the image under the pointer
   return x < 0 || y < 0 || x > xaxis._length || y > yaxis._length ? null : [xaxis.p2d(x), yaxis.p2d(y)];
 }
 
-function zoom() {  // to the chosen object and as much again around it
+function zoom() {  // to the chosen object, with as much again around it
   const [a, b, c, d] = image().boxes[state.selected], reach = Math.max(c - a, d - b, 16);
   const [x, y] = [(a + c) / 2, (b + d) / 2], map = part(0, 'map'), wide = reach * map.clientWidth / map.clientHeight;
   Plotly.relayout(map, { 'xaxis.range': [x - wide, x + wide], 'yaxis.range': [y + reach, y - reach] });
@@ -350,7 +350,7 @@ function listen(side, map) {
   map.on('plotly_relayout', change => follow(side, change));
 }
 
-// Plotly covers the page while a button is down, so that its end is seen by the window alone
+// Plotly covers the page while a button is down, so only the window sees its release
 window.addEventListener('pointerup', event => {
   const moved = pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y);
   if (pressed && moved < 4 && event.button === 0) {
