@@ -7,10 +7,11 @@ checkpoint from a stranger still cannot run code.
 
 import os.path as osp
 import zipfile
+from contextlib import contextmanager
 from functools import wraps
 from glob import glob
 from pickle import UnpicklingError
-from typing import Callable, List, Tuple, Union
+from typing import Callable, Iterator, List, Tuple, Union
 
 import numpy as np
 import torch
@@ -57,6 +58,20 @@ def mmengine_globals() -> List[SafeGlobal]:
     ]
 
 
+@contextmanager
+def mmengine_globals_allowed() -> Iterator[None]:
+    """Let torch load what mmengine's checkpoints hold; permissions of others for ``getattr`` step aside meanwhile."""
+    before = torch.serialization.get_safe_globals()
+    others = [entry for entry in before if not (isinstance(entry, tuple) and entry[1] == 'builtins.getattr')]
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([*others, *mmengine_globals()])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
 def safe_loader(load: Callable) -> Callable:
     """Return a loader of mmengine's that allows, while it loads, what mmengine's checkpoints hold.
 
@@ -69,14 +84,12 @@ def safe_loader(load: Callable) -> Callable:
         try:
             if digit_version(torch.__version__) < digit_version('2.6'):  # loads everything by default
                 return load(filename, map_location)
-            with torch.serialization.safe_globals(mmengine_globals()):
+            with mmengine_globals_allowed():
                 return load(filename, map_location)
         except (RuntimeError, EOFError, UnpicklingError, ValueError) as error:
             path = osp.expanduser(filename)
-            if not osp.isfile(path) or zipfile.is_zipfile(
-                path
-            ):  # complete; torch says what is wrong with what is in it
-                raise
+            if not osp.isfile(path) or zipfile.is_zipfile(path):
+                raise  # complete; torch says what is wrong with what is in it
             raise IncompleteCheckpointError(_advice(filename, path)) from error
 
     return load_safely

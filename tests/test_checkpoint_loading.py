@@ -10,7 +10,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import digit_version
 
-from atss_plugin import checkpoint_loading
+from atss_plugin import checkpoint_loading, registry  # noqa: F401, its import installs the loader
 from atss_plugin.checkpoint_loading import IncompleteCheckpointError
 
 strict = pytest.mark.skipif(

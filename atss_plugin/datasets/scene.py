@@ -24,8 +24,10 @@ SHORTER_SIDE, INPUT_SIDE = 480, 800
 MIN_SIDE = 4  # pixels of an object
 MAX_COVERED = 50  # percent of a box that the boxes in front of it may take together
 PLACES = 16  # tried for an object, to find one as crowded as it should be
-SHADE, STRIPE = 64, 32  # how much the colour of an object changes to its sides, and on its stripes
-STRIPES = 8  # across an object
+GROUND = (32, 112)  # the background is dark
+GREENS = (48, 104, 160, 216)  # of the classes
+SHADE, CHECK = 96, 20  # how much an object's colour changes from its middle to its sides, and on its checks
+CHECKS = 8  # across an object and down
 PATCH = 8  # pixels, the grain of the background
 
 
@@ -56,7 +58,7 @@ def compose(seed: int, index: int, height: int, width: int) -> Scene:
     the larger; an object that would hide another is left out.
     """
     random = np.random.RandomState([seed, index, 0])
-    background = _colour(random)
+    background = tuple(random.randint(*GROUND, 3).tolist())
     number = _draw(random, NUMBER)
     sides = sorted((_draw_sides(random, number, height, width) for _ in range(number)), key=lambda s: -s[0] * s[1])
     boxes = np.zeros((0, 4), dtype=np.int64)
@@ -68,7 +70,8 @@ def compose(seed: int, index: int, height: int, width: int) -> Scene:
             box, overlaps = place
             covered = np.append(covered + overlaps, 0)
             boxes = np.concatenate([boxes, box[None]])
-    shapes = tuple(Shape(random.randint(len(CLASSES)), tuple(box), _colour(random, 96, 160)) for box in boxes.tolist())
+    labels = random.randint(len(CLASSES), size=len(boxes)).tolist()
+    shapes = tuple(Shape(label, tuple(box), _colour(random, label)) for label, box in zip(labels, boxes.tolist()))
     return Scene((height, width), background, shapes, (seed, index))
 
 
@@ -93,14 +96,13 @@ def surface(shape: Shape, height: int, width: int) -> np.ndarray:
     """Return the colours (h, w, 3) of an object, of which each part tells what it belongs to and where, as parts of
     natural objects do.
 
-    Blue grows from left to right, red from top to bottom; stripes in green have the direction of the class.
+    Blue grows from left to right, red from top to bottom; green is the class's, with checks as large as the object.
     """
     x, y = np.arange(width), np.arange(height)[:, None]
-    across, down = (STRIPES * x // width, STRIPES * y // height)
-    stripes = (0 * down, across + 0 * down, down + 0 * across, across + down)[shape.label] % 2
+    checks = (CHECKS * x // width + CHECKS * y // height) % 2
     colours = np.empty((height, width, 3), dtype=np.int64)
     colours[..., 0] = shape.colour[0] + SHADE * (2 * x + 1 - width) // width
-    colours[..., 1] = shape.colour[1] + STRIPE * (2 * stripes - 1)
+    colours[..., 1] = shape.colour[1] + CHECK * (2 * checks - 1)
     colours[..., 2] = shape.colour[2] + SHADE * (2 * y + 1 - height) // height
     return colours.astype(np.uint8)
 
@@ -112,7 +114,8 @@ def silhouette(name: str, height: int, width: int) -> np.ndarray:
     """
     y, x = np.ogrid[1 - height : height : 2, 1 - width : width : 2]
     if name == 'ellipse':
-        return (x * height) ** 2 + (y * width) ** 2 <= (height * width) ** 2
+        axes = (abs(x) < 2) | (abs(y) < 2)  # they touch the sides where the ellipse is too flat for a pixel's centre
+        return axes | ((x * height) ** 2 + (y * width) ** 2 <= (height * width) ** 2)
     if name == 'triangle':  # apex up, at least a pixel wide
         return abs(x) * height * 2 <= np.maximum((y + height + 1) * width, 2 * height)
     if name == 'cross':
@@ -120,8 +123,9 @@ def silhouette(name: str, height: int, width: int) -> np.ndarray:
     return np.ones((height, width), dtype=bool)
 
 
-def _colour(random: np.random.RandomState, low: int = 32, high: int = 224) -> Colour:
-    return tuple(random.randint(low, high, 3).tolist())
+def _colour(random: np.random.RandomState, label: int) -> Colour:
+    blue, green, red = random.randint(-16, 17, 3).tolist()
+    return 128 + blue, GREENS[label] + green // 2, 128 + red
 
 
 def _group(table: dict, value: int) -> Sequence[int]:

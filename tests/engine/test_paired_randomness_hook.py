@@ -1,5 +1,7 @@
 """Rows of one seed start from the same weights and see the same images, flipped alike."""
 
+from functools import lru_cache
+
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -13,7 +15,6 @@ pytestmark = pytest.mark.slow
 FINAL = 'atss_r50_fpn_1x.py'
 # no GroupNorm and no centerness, nine anchors, another coder and assigner, an FPN of another shape
 ROWS = ('table1/retinanet.py', 'table7/retinanet_a9.py', 'table3/fcos_center_sampling.py', 'another P6')
-WITHOUT_HOOK = dict(custom_hooks=[])
 
 
 class Recorder(Hook):
@@ -28,16 +29,17 @@ class Recorder(Hook):
         self.boxes += [sample.gt_instances.bboxes.tensor for sample in data_batch['data_samples']]
 
 
-@pytest.fixture
-def start(tmp_path):
+@pytest.fixture(scope='module')
+def start(tmp_path_factory):
     """Train two tiny epochs and return what was recorded."""
 
-    def start(row, seed=0, options=None):
+    @lru_cache(maxsize=None)
+    def start(row, seed=0, hooks=True):
         cfg = apply_overlay(load_config(FINAL if row == 'another P6' else row), 'miniature.py')
-        name = f'{row}-{seed}-{bool(options)}'.replace('/', '_')
+        name = f'{row}-{seed}-{hooks}'.replace('/', '_')
         cfg.merge_from_dict(
             dict(
-                work_dir=str(tmp_path / name),
+                work_dir=str(tmp_path_factory.mktemp('work')),
                 experiment_name=name,
                 visualizer=dict(name=name),
                 log_level='ERROR',
@@ -45,7 +47,7 @@ def start(tmp_path):
                 train_dataloader=dict(dataset=dict(num_images=4, img_shape=(192, 192))),
                 train_cfg=dict(max_epochs=2, val_begin=100),
                 default_hooks=dict(checkpoint=dict(interval=100)),
-                **(options or {}),
+                **({} if hooks else dict(custom_hooks=[])),
             )
         )
         cfg.train_dataloader.dataset.pipeline[2].scale = (96, 96)
@@ -81,7 +83,7 @@ def test_rows_of_a_seed_are_pairs(row, start):
 
 def test_without_the_hook_they_are_not_and_seeds_differ(start):
     final = start(FINAL)
-    for other in (start('another P6', options=WITHOUT_HOOK), start(FINAL, seed=1)):
+    for other in (start('another P6', hooks=False), start(FINAL, seed=1)):
         assert not torch.equal(
             final.weights['bbox_head.cls_convs.0.conv.weight'], other.weights['bbox_head.cls_convs.0.conv.weight']
         )

@@ -67,11 +67,11 @@ def test_counts_of_iterations_grow_and_the_batch_shrinks(tmp_path):
 def test_epochs_stay(tmp_path):
     tables = select_tables(load_tables(), ['t4.k3'])
     plain, small = (
-        plan_jobs(tables, tmp_path, [0], Launch(overlay='miniature.py', accumulate=n))[0].wanted for n in (1, 4)
+        plan_jobs(tables, tmp_path, [0], Launch(overlay='miniature.py', accumulate=n))[0].wanted for n in (1, 2)
     )
     assert small.train_cfg == plain.train_cfg and small.param_scheduler[1] == plain.param_scheduler[1]
-    assert (plain.train_dataloader.batch_size, small.train_dataloader.batch_size) == (4, 1)
-    assert small.param_scheduler[0].end == 4 * plain.param_scheduler[0].end
+    assert (plain.train_dataloader.batch_size, small.train_dataloader.batch_size) == (2, 1)
+    assert small.param_scheduler[0].end == 2 * plain.param_scheduler[0].end
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path):

@@ -102,7 +102,7 @@ def test_a_batch_gives_what_its_images_give(exported, test_images):
 def test_the_file_says_what_it_wants(exported):
     session = onnxruntime.InferenceSession(str(exported))
     (image,) = session.get_inputs()
-    assert (image.name, image.type, image.shape) == ('images', 'tensor(uint8)', ['batch', 3, 240, 320])
+    assert (image.name, image.type, image.shape) == ('images', 'tensor(uint8)', ['batch', 3, 480, 640])
     assert [(output.name, output.shape) for output in session.get_outputs()] == [
         ('boxes', ['batch', 100, 4]),
         ('scores', ['batch', 100]),
@@ -110,7 +110,7 @@ def test_the_file_says_what_it_wants(exported):
     ]
     metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     preprocessing = metadata['atss_plugin.preprocessing']
-    assert (preprocessing['height'], preprocessing['width'], preprocessing['channels']) == (240, 320, 'BGR')
+    assert (preprocessing['height'], preprocessing['width'], preprocessing['channels']) == (480, 640, 'BGR')
     # the mean of the config, (103.53, 116.28, 123.675)
     assert preprocessing['padding'] == [104, 116, 124] and preprocessing['keep_ratio'] is False
     assert metadata['atss_plugin.test_cfg']['nms'] == dict(type='nms', iou_threshold=0.6)

@@ -142,7 +142,7 @@ def test_browse_dataset(run_tool, tmp_path):
     assert len(pictures) == NUM_IMAGES
     for index, picture in enumerate(pictures):
         raw = ShapesBackend().get(f'shapes://480x640/0/{index:06d}.png')
-        raw = cv2.resize(cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR), (320, 240)).astype(int)
+        raw = cv2.resize(cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR), (640, 480)).astype(int)
         change = [abs(cv2.imread(str(picture)).astype(int) - image) for image in (raw, raw[:, ::-1])]
         # one of the two, as it was flipped or not, with boxes and names drawn on it
         assert 0 < min((difference > 0).mean() for difference in change) < 0.9
@@ -183,7 +183,7 @@ def test_confusion_matrix(run_tool, tested, dataset, tmp_path):
 def test_get_flops(run_tool, capsys):
     run_tool('analysis_tools/get_flops.py', CONFIG, '--num-images', 1)
     printed = capsys.readouterr().out
-    parameters, flops = complexity(load_config(MAIN_CONFIG), 240, 320)['model']
+    parameters, flops = complexity(load_config(MAIN_CONFIG), 480, 640)['model']
     assert f'Flops: {flops / 1e9:.3f}G' in printed
     assert f'Params: {parameters / 1e6:.3f}M' in printed
 
