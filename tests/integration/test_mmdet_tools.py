@@ -141,7 +141,7 @@ def test_browse_dataset(run_tool, tmp_path):
     pictures = sorted(tmp_path.glob('*.png'))
     assert len(pictures) == NUM_IMAGES
     for index, picture in enumerate(pictures):
-        raw = ShapesBackend().get(f'shapes://480x640/0/{index:06d}.png')
+        raw = ShapesBackend().get(f'shapes://288x384/0/{index:06d}.png')
         raw = cv2.resize(cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR), (640, 480)).astype(int)
         change = [abs(cv2.imread(str(picture)).astype(int) - image) for image in (raw, raw[:, ::-1])]
         # one of the two, as it was flipped or not, with boxes and names drawn on it
