@@ -11,20 +11,19 @@ from typing import Dict, List
 import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from atss_plugin.experiments.config_files import config_root
+from atss_plugin.experiments.config_files import read_config
 
 from .scenes import IMAGE, feature_sizes, random_boxes
 
-CONFIGS = dict(ours='atss_r50_fpn_1x.py', mmdet='mmdet_atss_r50_fpn_1x.py')
+CONFIGS = dict(ours='atss_r50_fpn_1x.py', mmdet='mmdet::atss/atss_r50_fpn_1x_coco.py')
 
 
 def model_of(config: str) -> torch.nn.Module:
     """Return the detector of a config, with random weights."""
-    cfg = Config.fromfile(config_root() / config)
+    cfg = read_config(config)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     return MODELS.build(cfg.model).train()
@@ -84,7 +83,7 @@ def prediction(model: torch.nn.Module, maps: List[List[torch.Tensor]]) -> float:
     return time.perf_counter() - start
 
 
-def report(repeat: int = 5) -> None:
+def report(repeat: int = 3) -> None:
     """Print the shortest and the longest of the runs of both, which take turns."""
     register_all_modules()
     models = {name: model_of(config) for name, config in CONFIGS.items()}
