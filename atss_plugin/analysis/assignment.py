@@ -9,7 +9,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from atss_plugin.assigners import Candidates
+from atss_plugin.matching import Candidates
 
 from .ground_truth import GroundTruth
 from .sample_definition import PriorGrid, SampleDefinition

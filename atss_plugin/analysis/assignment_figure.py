@@ -349,7 +349,7 @@ def _draw_crop(panel, assignment: Assignment, image: np.ndarray, number: int) ->
 def _draw_ious(panel, assignment: Assignment, number: int, first: bool) -> None:
     """Draw the IoU of the candidates over the levels, positives filled."""
     candidates, levels = assignment.candidates, assignment.definition.levels
-    level = candidates.level.numpy()
+    level = np.asarray(candidates.level)
     iou = candidates.iou[number].numpy()
     positive = (assignment.gt_inds[candidates.prior[number]] == number + 1).numpy()
     # candidates of a level side by side, by IoU

@@ -18,10 +18,11 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from atss_plugin.assigners import ATSSAssigner, Candidates
+from atss_plugin.assigners import ATSSAssigner
 from atss_plugin.errors import UsageError
 from atss_plugin.heads.targets import MMDET_PREDICTIONS, takes_levels
 from atss_plugin.heads.targets import needs_predictions as predictions_wanted
+from atss_plugin.matching import Candidates
 from atss_plugin.registry import TASK_UTILS
 
 from .ground_truth import GroundTruth

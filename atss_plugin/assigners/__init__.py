@@ -1,6 +1,6 @@
 """Sample definitions as assigners of mmdet: thin classes over :mod:`atss_plugin.matching`."""
 
-from .atss import ATSSAssigner, Candidates, DDODAssigner
+from .atss import ATSSAssigner, DDODAssigner
 from .base import Assigner, BatchAssignment
 from .center_sampling import CenterSamplingAssigner
 from .gaussian_wasserstein import GaussianWasserstein
@@ -16,7 +16,6 @@ __all__ = [
     'ATSSAssigner',
     'Assigner',
     'BatchAssignment',
-    'Candidates',
     'CenterSamplingAssigner',
     'DDODAssigner',
     'GaussianWasserstein',

@@ -3,38 +3,18 @@
 Legend: N priors, G ground truths, M candidates of a ground truth, k locations on a level, C classes.
 """
 
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, Optional, Sequence
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .. import matching
-from ..matching import Assignment, GroundTruths
+from ..matching import Assignment, Candidates, GroundTruths
 from ..matching.atss import Quality
 from ..registry import TASK_UTILS
 from .base import IOU, Assigner, check_at_least, checked_boxes, checked_priors
 from .predictions import checked_predictions
-
-
-class Candidates(NamedTuple):
-    """The candidates of every ground truth and their statistics (lines 3 to 10 of Algorithm 1).
-
-    Attributes:
-        prior (Tensor): (G, M) prior indices of the candidates of all levels.
-        iou (Tensor): (G, M) IoU with the ground truth.
-        level (Tensor): (M,) the pyramid level of each column.
-        mean (Tensor): (G,) of the IoU.
-        std (Tensor): (G,) of the IoU, with n - 1; 0 for a single candidate.
-        threshold (Tensor): (G,) mean + std.
-    """
-
-    prior: Tensor
-    iou: Tensor
-    level: Tensor
-    mean: Tensor
-    std: Tensor
-    threshold: Tensor
 
 
 @TASK_UTILS.register_module()
@@ -95,9 +75,7 @@ class ATSSAssigner(Assigner):
         priors, boxes = checked_priors(priors), checked_boxes('ground truth', [InstanceData(bboxes=gt_bboxes)])
         gts = matching.collect(boxes, [torch.zeros_like(boxes[0][:, 0]).long()], priors)
         pyramid = self.pyramid(priors, num_level_priors, self.anchors_per_location)
-        found = matching.find_candidates(pyramid, gts, self.topk, self.measure)
-        level = torch.tensor(found.level, device=priors.device)
-        return Candidates(found.prior, found.iou, level, found.mean, found.std, found.threshold)
+        return matching.find_candidates(pyramid, gts, self.topk, self.measure)
 
 
 @TASK_UTILS.register_module()

@@ -170,7 +170,7 @@ class Assigner(BaseAssigner):
         if len(priors) and len(gts.boxes):
             found = self.match(priors, num_level_priors, gts, predictions)
         else:
-            found = matching.nobody(gts)
+            found = matching.unassigned(gts)
         return BatchAssignment(
             found.gt_inds, found.labels, found.owner, gts.boxes, priors, self.measure, found.max_overlaps
         )

@@ -40,7 +40,7 @@ class GaussianWasserstein:
             ValueError: another ``mode``.
         """
         if mode != 'iou':
-            raise ValueError(f"GaussianWasserstein has no mode {mode!r}, only 'iou'; leave ignore_iof_thr at -1")
+            raise ValueError(f"GaussianWasserstein has no mode {mode!r}, only 'iou'")
         first, second = (at_least_float32(get_box_tensor(boxes)[:, :4]) for boxes in (bboxes1, bboxes2))
         first = first if is_aligned else first[:, None]
         return matching.gaussian_wasserstein(first, second, self.constant)

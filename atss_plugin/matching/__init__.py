@@ -8,7 +8,7 @@
 each definition has a file of its own.
 """
 
-from .assignment import Assignment, nobody
+from .assignment import Assignment, unassigned
 from .atss import Candidates, atss, find_candidates
 from .boxes import iof, iou
 from .center_sampling import center_region, center_sampling
@@ -45,11 +45,11 @@ __all__ = [
     'iou',
     'max_iou',
     'nearest',
-    'nobody',
     'paa',
     'rfla',
     'simota',
     'spatial_scale',
     'task_aligned',
     'topk_iou',
+    'unassigned',
 ]

@@ -3,12 +3,12 @@
 Legend: G ground truths of a batch, N priors of an image, B images; a slot is one of the B * N priors of all images.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Iterable, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from .boxes import on_host
+from .boxes import areas, on_host, to_float64
 from .ground_truths import GroundTruths
 
 
@@ -40,7 +40,7 @@ def finish(owner: Tensor, gts: GroundTruths, max_overlaps: Optional[Tensor] = No
     return Assignment(gt_inds.view(size), labels.view(size), owner.view(size), overlaps)
 
 
-def nobody(gts: GroundTruths) -> Assignment:
+def unassigned(gts: GroundTruths) -> Assignment:
     """Return the assignment without positives."""
     return finish(new_owners(gts)[:-1], gts)
 
@@ -61,6 +61,23 @@ def to_highest(prior: Tensor, overlap: Tensor, positive: Tensor, gts: GroundTrut
     owner = new_owners(gts)
     to_lowest(owner, slot, torch.where(overlap == highest[slot], row, gts.row[-1]))
     return finish(owner[:-1], gts, highest[:-1])
+
+
+def to_smallest(claims: Iterable[Tuple[slice, Tensor, Tensor]], gts: GroundTruths) -> Assignment:
+    """Give every prior to the claim of the smallest ground truth (FCOS's rule), of equal ones to that of the lowest.
+
+    Args:
+        claims (iterable): chunks: which g of the ground truths, the priors (g, ...) that each may claim, and which of
+            these claims count, of the same shape or one that broadcasts.
+        gts (GroundTruths): the ground truths.
+    """
+    order = torch.argsort(areas(to_float64(gts.boxes)), stable=True)
+    precedence = torch.argsort(order)
+    owner = new_owners(gts)
+    for part, prior, positive in claims:
+        rank = precedence[part].view(-1, *[1] * (prior.dim() - 1))
+        to_lowest(owner, *counted(prior, positive, gts, rank, part=part))
+    return finish(torch.cat([order, gts.row[-1:]])[owner[:-1]], gts)
 
 
 def new_owners(gts: GroundTruths) -> Tensor:

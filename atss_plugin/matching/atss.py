@@ -3,7 +3,7 @@
 Legend: G ground truths, M candidates of a ground truth.
 """
 
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class Candidates(NamedTuple):
         iou (Tensor): (G, M) IoU with the ground truth, or what takes its place.
         reaches (Tensor): (G, M) bool, whether it is at least the threshold.
         inside (Tensor): (G, M) bool, whether the candidate's centre is inside the ground truth.
-        level (list[int]): the pyramid level of each of the M.
+        level (tuple[int]): the pyramid level of each of the M.
         first (Tensor): (G, 1) float64, the IoU of the first candidate.
         mean_difference (Tensor): (G,) float64, the mean of what the candidates' IoUs have more than the first.
         std (Tensor): (G,) float64, the standard deviation of the IoU: that of a sample, n - 1; 0 for a single one.
@@ -36,7 +36,7 @@ class Candidates(NamedTuple):
     iou: Tensor
     reaches: Tensor
     inside: Tensor
-    level: List[int]
+    level: Tuple[int, ...]
     first: Tensor
     mean_difference: Tensor
     std: Tensor

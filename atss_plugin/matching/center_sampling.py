@@ -7,19 +7,12 @@ from typing import Sequence, Tuple
 
 import torch
 
-from .assignment import Assignment, counted, finish, new_owners, to_lowest
+from .assignment import Assignment, to_smallest
 from .boxes import INSIDE_MARGIN, centers, exact_dtype, from_host, rows, sides, to_float64
 from .ground_truths import GroundTruths
 from .nearest import nearest
 from .pyramid import Pyramid
-from .spatial_scale import (
-    SCALE_RANGES,
-    Region,
-    check_one_per_level,
-    scales,
-    smallest_first,
-    smallest_of_region,
-)
+from .spatial_scale import SCALE_RANGES, Region, anchors_in, check_one_per_level, scales
 
 
 def center_sampling(
@@ -46,11 +39,7 @@ def center_sampling(
     distance = sides(gts.boxes[:, None], rows(pyramid.points, prior))
     farthest = distance.amax(-1)
     positive = (distance.amin(-1) > INSIDE_MARGIN) & (farthest >= low) & (farthest <= high)
-    # "Of several boxes, the smallest"
-    order, precedence = smallest_first(gts)
-    owner = new_owners(gts)
-    to_lowest(owner, *counted(prior, positive, gts, precedence[:, None]))
-    return finish(order[owner[:-1]], gts)
+    return to_smallest([(slice(len(prior)), prior, positive)], gts)
 
 
 def center_region(
@@ -80,4 +69,4 @@ def center_region(
     )  # (S, 1)
     low, high = box[:, None, :2], box[:, None, 2:]
     area = torch.cat([torch.maximum(middle - half, low), torch.minimum(middle + half, high)], -1)  # (G, S, 4)
-    return smallest_of_region(pyramid, gts, Region(box, area, 0.0, *scales(pyramid, scale_ranges)))
+    return to_smallest(anchors_in(pyramid, Region(box, area, 0.0, *scales(pyramid, scale_ranges))), gts)

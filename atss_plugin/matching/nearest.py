@@ -37,7 +37,7 @@ class Search(NamedTuple):
         step (Tensor): (S, 2, T) the step of the grid, infinite for cells that it does not have.
         keep (Tensor, optional): (M,) which of S x k x A priors exist, where levels have fewer than k locations or
             different A; None if all do.
-        level (list[int]): the level of each of the M.
+        level (tuple[int]): the level of each of the M.
     """
 
     number: Tensor
@@ -47,10 +47,10 @@ class Search(NamedTuple):
     cell: Tensor
     step: Tensor
     keep: Optional[Tensor]
-    level: List[int]
+    level: Tuple[int, ...]
 
 
-def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, List[int]]:
+def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, Tuple[int, ...]]:
     """Find the anchors at the k locations of every level that are nearest to each point.
 
     Args:
@@ -112,7 +112,8 @@ def _search(pyramid: Pyramid, grids: List[Grid], k: int) -> Search:
     constants = (number, -number / 2, number * (number - 1) / 2, last_left)
     number, minus_half, sum_from_0, last_left = (values.to(device, exact) for values in constants)
     keep = None if len(kept) == start else from_host(kept, device)
-    return Search(number, minus_half, sum_from_0, last_left, cell.to(device), step.to(device, exact), keep, level)
+    cell, step = cell.to(device), step.to(device, exact)
+    return Search(number, minus_half, sum_from_0, last_left, cell, step, keep, tuple(level))
 
 
 def staircase(k: int, columns: int, rows: int) -> Tensor:
@@ -121,7 +122,7 @@ def staircase(k: int, columns: int, rows: int) -> Tensor:
     return torch.stack([a, b])[:, (a + 1) * (b + 1) <= k]
 
 
-def _nearest_of_all(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, List[int]]:
+def _nearest_of_all(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, Tuple[int, ...]]:
     """Look at all locations, a few points at a time."""
     found, level = [], []
     for group in pyramid.groups:
@@ -134,4 +135,4 @@ def _nearest_of_all(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, L
         chosen = torch.cat(parts) if parts else group.priors.new_zeros((0, min(k, num)))
         found.append(group.priors[chosen].flatten(1))
         level += [group.level] * found[-1].size(1)
-    return torch.cat(found, 1), level
+    return torch.cat(found, 1), tuple(level)

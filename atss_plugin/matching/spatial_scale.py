@@ -5,13 +5,13 @@ Legend: G ground truths, g of them in a chunk, S groups of locations, w columns 
 group, A anchors per location.
 """
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import Iterator, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
-from .assignment import Assignment, counted, finish, new_owners, to_lowest
-from .boxes import INSIDE_MARGIN, areas, chunks, exact_dtype, from_host, to_float64
+from .assignment import Assignment, to_smallest
+from .boxes import INSIDE_MARGIN, chunks, exact_dtype, from_host, to_float64
 from .ground_truths import GroundTruths
 from .pyramid import Grid, Grids, Locations, Pyramid
 
@@ -55,7 +55,8 @@ def spatial_scale(
         ValueError: another number of ranges than of levels.
     """
     box = to_float64(gts.boxes)
-    return smallest_of_region(pyramid, gts, Region(box, box[:, None], INSIDE_MARGIN, *scales(pyramid, scale_ranges)))
+    region = Region(box, box[:, None], INSIDE_MARGIN, *scales(pyramid, scale_ranges))
+    return to_smallest(anchors_in(pyramid, region), gts)
 
 
 def scales(pyramid: Pyramid, scale_ranges: Sequence[Tuple[float, float]]) -> Tuple[Tensor, Sequence[float]]:
@@ -75,23 +76,7 @@ def check_one_per_level(name: str, values: Sequence, pyramid: Pyramid) -> None:
         )
 
 
-def smallest_first(gts: GroundTruths) -> Tuple[Tensor, Tensor]:
-    """Return the ground truths by falling precedence (G + 1,), smallest area first, and the precedence of each (G,)."""
-    order = torch.argsort(areas(to_float64(gts.boxes)), stable=True)
-    return torch.cat([order, gts.row[-1:]]), torch.argsort(order)
-
-
-def smallest_of_region(pyramid: Pyramid, gts: GroundTruths, region: Region) -> Assignment:
-    """Give every anchor in the regions of some boxes, and within their scale, to the smallest box."""
-    order, precedence = smallest_first(gts)
-    owner = new_owners(gts)
-    for part, prior, positive in _anchors_in(pyramid, region):
-        rank = precedence[part].view(-1, *[1] * (prior.dim() - 1))
-        to_lowest(owner, *counted(prior, positive, gts, rank, part=part))
-    return finish(order[owner[:-1]], gts)
-
-
-def _anchors_in(pyramid: Pyramid, region: Region):
+def anchors_in(pyramid: Pyramid, region: Region) -> Iterator[Tuple[slice, Tensor, Tensor]]:
     """Yield chunks: which ground truths, priors (g, ...) in a neighbourhood of each, and which are in the region."""
     width = 0 if pyramid.grids is None else _window_width(pyramid.grids.known, region.reach)
     cells = len(pyramid.groups) * width**2
@@ -160,10 +145,10 @@ def _in_windows(pyramid: Pyramid, grids: Grids, region: Region, part: slice, wid
     positive = column & row & (far[:, :, 0, None, :] | far[:, :, 1, :, None])  # (g, S, w, w)
     start = index[:, :, 0] + first[:, None]
     location = torch.addcmul(start[:, :, None, :], index[:, :, 1, :, None], shape[:, :1, None]).long()
-    return _priors_at(pyramid, location, positive)
+    return _members_at(pyramid, location, positive)
 
 
-def _priors_at(pyramid: Pyramid, location: Tensor, positive: Tensor) -> Tuple[Tensor, Tensor]:
+def _members_at(pyramid: Pyramid, location: Tensor, positive: Tensor) -> Tuple[Tensor, Tensor]:
     """Return the priors at some locations (...), any where there is none, and which are positive, (..., A) each."""
     if pyramid.members is None:
         return location[..., None], positive[..., None]

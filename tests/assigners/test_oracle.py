@@ -186,7 +186,7 @@ class TestDetails:
             assert_close(c.std[g].double(), ious.std(), rtol=1e-5, atol=1e-6)
             assert_close(c.threshold[g], c.mean[g] + c.std[g])
             levels = [sum(p >= n for n in (24, 30, 32, 33)) for p in index]
-            assert c.level.tolist() == levels
+            assert c.level == tuple(levels)
 
     @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
     @pytest.mark.parametrize('topk', [3, 5, 6, 7, 9, 11, 13])
