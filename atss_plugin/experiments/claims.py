@@ -42,6 +42,7 @@ class Claim:
         section: where the paper makes it.
         quote: a few words of the paper.
         comparisons: the claim is shown if all of them are.
+        seeds: how many seeds are to be run; with fewer, a verdict is preliminary.
         pooled: whether the comparisons share the estimate of the deviation.
     """
 
@@ -50,6 +51,7 @@ class Claim:
     section: str
     quote: str
     comparisons: List[Comparison]
+    seeds: int
     pooled: bool = False
 
     @property
@@ -97,6 +99,7 @@ def load_claims(path: Optional[Path] = None) -> Registration:
             section=entry['section'],
             quote=entry['quote'],
             comparisons=[_comparison(text, rows, path) for text in entry['comparisons']],
+            seeds=entry.get('seeds', content['seeds']),
             pooled=entry.get('pooled', False),
         )
         for entry in content['claims']

@@ -14,6 +14,7 @@ from .verdicts import CONTRADICTED, NOT_DECIDED, NOT_RUN, SHOWN, ClaimFinding, F
 
 BEGIN, END = '<!-- atss-plugin claims: begin -->', '<!-- atss-plugin claims: end -->'
 VERDICTS = (SHOWN, NOT_DECIDED, CONTRADICTED, NOT_RUN)
+SO_FAR = ' so far'  # of a verdict on fewer seeds than were registered
 
 
 def summarise(lines: Sequence[dict], found: Sequence[ClaimFinding], data: str) -> str:
@@ -24,8 +25,9 @@ def summarise(lines: Sequence[dict], found: Sequence[ClaimFinding], data: str) -
     statuses = [line['status'] for line in runs]
     ended = ', '.join(f'{statuses.count(status)} {status}' for status in ENDED if status in statuses)
     commits = ', '.join(sorted({str(line['commit']) for line in runs}))
-    verdicts = [claim.verdict for claim in found]
-    counts = ', '.join(f'{verdicts.count(verdict)} {verdict}' for verdict in VERDICTS)
+    verdicts = [_verdict(claim) for claim in found]
+    names = [name for verdict in VERDICTS for name in (verdict, verdict + SO_FAR)]
+    counts = ', '.join(f'{verdicts.count(name)} {name}' for name in names if name in (*VERDICTS, *verdicts))
     return f'Runs on the data set {data}: {ended}; commit {commits}. Of {len(found)} claims: {counts}.'
 
 
@@ -36,13 +38,17 @@ def tabulate(found: Sequence[ClaimFinding]) -> pd.DataFrame:
         lines.append(
             {
                 'claim': f'{claim.claim.number}. {claim.claim.text}',
-                'verdict': claim.verdict,
+                'verdict': _verdict(claim),
                 'notes': f'{claim.claim.section}: "{claim.claim.quote}"',
             }
         )
         lines += [_line(finding) for finding in claim.findings]
     columns = ['claim', 'paper', 'ours', 'interval', 'margin', 'seeds', 'verdict', 'notes']
     return pd.DataFrame(lines, columns=columns).fillna('')
+
+
+def _verdict(claim: ClaimFinding) -> str:
+    return claim.verdict + SO_FAR if claim.preliminary and claim.verdict != NOT_RUN else claim.verdict
 
 
 def _line(finding: Finding) -> dict:
@@ -107,6 +113,7 @@ def to_json(found: Sequence[ClaimFinding], correlation: RankCorrelation, data: s
             section=entry.claim.section,
             quote=entry.claim.quote,
             verdict=entry.verdict,
+            preliminary=entry.preliminary,
             comparisons=[_record(finding) for finding in entry.findings],
         )
         for entry in found

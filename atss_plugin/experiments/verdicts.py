@@ -62,6 +62,11 @@ class ClaimFinding:
     verdict: str
     findings: List[Finding]
 
+    @property
+    def preliminary(self) -> bool:
+        """Whether some comparison has fewer seeds than were registered."""
+        return any(len(finding.seeds) < self.claim.seeds for finding in self.findings)
+
 
 @dataclass
 class RankCorrelation:
@@ -97,6 +102,8 @@ def judge_claims(lines: Sequence[dict], registration: Registration, data: Option
             for comparison in claim.comparisons
         ]
         for finding in findings:
+            if 0 < len(finding.seeds) < claim.seeds:
+                finding.notes.append(f'{len(finding.seeds)} of {claim.seeds} seeds so far')
             finding.notes += _failures(finding.comparison, ended_early)
         found.append(ClaimFinding(claim, overall([finding.verdict for finding in findings]), findings))
     return found

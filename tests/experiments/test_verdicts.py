@@ -10,7 +10,7 @@ from scipy import stats
 from atss_plugin.cli import main
 from atss_plugin.experiments import load_tables
 from atss_plugin.experiments.claims import ABOVE, EQUAL, load_claims
-from atss_plugin.experiments.claims_report import block_of
+from atss_plugin.experiments.claims_report import block_of, tabulate
 from atss_plugin.experiments.ledger import read_ledger, write_ledger
 from atss_plugin.experiments.verdicts import (
     Interval,
@@ -27,6 +27,7 @@ REGISTERED = """
 data: miniature
 metric: AP
 confidence: 0.95
+seeds: 3
 margin:
   factor: 2
   deviation: {{miniature: {deviation}}}
@@ -110,7 +111,7 @@ def test_unpaired_seeds_are_left_out_and_told(tmp_path):
     assert found.seeds == [1, 2] and found.ours.mean == pytest.approx(0.35)
     # t with one degree of freedom: 12.706 * 0.0707 / sqrt(2)
     assert found.ours.high - found.ours.mean == pytest.approx(12.7062 * 0.1 / 2, abs=1e-5)
-    assert found.notes == ['t4.k5: unpaired seed 3 left out', 't4.k3: unpaired seed 0 left out']
+    assert found.notes == ['t4.k5: unpaired seed 3 left out', 't4.k3: unpaired seed 0 left out', '2 of 3 seeds so far']
 
 
 def test_failed_runs_are_reported_and_have_no_result(tmp_path):
@@ -121,7 +122,7 @@ def test_failed_runs_are_reported_and_have_no_result(tmp_path):
     ]
     (found,) = findings(tmp_path, ledger, 't4.k5 > t4.k3').findings
     assert found.seeds == [0, 1]
-    assert found.notes == ['t4.k3: unpaired seed 2 left out', 't4.k5: seed 2 diverged']
+    assert found.notes == ['t4.k3: unpaired seed 2 left out', '2 of 3 seeds so far', 't4.k5: seed 2 diverged']
 
 
 def test_other_data_sets_are_apart(tmp_path):
@@ -132,7 +133,7 @@ def test_other_data_sets_are_apart(tmp_path):
 
 def test_one_seed_decides_nothing(tmp_path):
     (found,) = findings(tmp_path, lines(t4__k3=(20.0,), t4__k5=(25.0,)), 't4.k5 > t4.k3').findings
-    assert found.verdict == 'not decided' and found.notes == ['one seed: no interval']
+    assert found.verdict == 'not decided' and found.notes == ['one seed: no interval', '1 of 3 seeds so far']
     assert found.ours.mean == 5 and math.isnan(found.ours.low)
 
 
@@ -279,13 +280,23 @@ def test_the_command(tmp_path, capsys):
         '0',
         '3',
         'shown',
-        '',
+        '3 of 5 seeds so far',
     ]
+    assert '2. The spatial and scale constraint' in text and '10 not run' in text
     assert 'Runs on the data set miniature: 6 finished, 1 failed; commit c0ffee.' in text
     assert main(words) == 0
     assert '[+0.75, +1.25]' in capsys.readouterr().out
     assert main([*words, '--data', 'elsewhere']) == 2
     assert 'data sets are miniature' in capsys.readouterr().err
+
+
+def test_a_verdict_on_fewer_seeds_than_registered_is_preliminary(tmp_path):
+    def told(*aps):
+        claim = findings(tmp_path, lines(t4__k7=aps, t4__k5=[ap - 1 - ap / 100 for ap in aps]), 't4.k7 > t4.k5')
+        return claim.verdict, tabulate([claim])['verdict'].tolist(), tabulate([claim])['notes'][1]
+
+    assert told(20.0, 21.0) == ('shown', ['shown so far', 'shown'], '2 of 3 seeds so far')
+    assert told(20.0, 21.0, 22.0) == ('shown', ['shown', 'shown'], '')
 
 
 def test_the_block_of_a_document_is_renewed_and_the_rest_kept(tmp_path, capsys):
