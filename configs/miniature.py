@@ -14,7 +14,7 @@ model = dict(
         strides=(2, 2, 2),
         dilations=(1, 1, 1),
         out_indices=(0, 1, 2),
-        norm_cfg=dict(type='BN'),
+        norm_cfg=dict(type='BN', momentum=0.02),  # a batch has two images
         norm_eval=False,
         zero_init_residual=False,  # learns faster from scratch
     ),
@@ -52,7 +52,7 @@ val_dataloader = dict(
     batch_size=4,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='atss_plugin.ShapesDataset', num_images=500, seed=1, test_mode=True, pipeline=test_pipeline),
+    dataset=dict(type='atss_plugin.ShapesDataset', num_images=2000, seed=1, test_mode=True, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox')
