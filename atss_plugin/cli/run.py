@@ -31,6 +31,7 @@ from atss_plugin.experiments import divide_machine, load_tables, plan_jobs, run_
 from atss_plugin.experiments.array import slurm_parameters, submit_array
 from atss_plugin.experiments.job import Launch
 from atss_plugin.experiments.run import CONSOLE_FILE
+from atss_plugin.experiments.start import check_start
 
 from .console import wide_console
 from .queue_display import QueueDisplay
@@ -92,6 +93,9 @@ def run(args) -> int:
             if job.action != 'skip':
                 print(job.command_line())
         return 0
+    for job in jobs:
+        if job.action != 'skip':
+            check_start(job.wanted, job.name)
     if args.array:
         return _submit(args, jobs)
     runs = args.jobs or 1

@@ -22,6 +22,7 @@ from atss_plugin.experiments.claims import load_claims
 from atss_plugin.experiments.job import Launch
 from atss_plugin.experiments.ledger import collect, differences, name_of, overlay_of, read_ledger
 from atss_plugin.experiments.record import ENVIRONMENT, config_hash
+from atss_plugin.experiments.start import check_start
 
 from .console import wide_console
 
@@ -52,6 +53,7 @@ def run(args) -> int:
             f'{name_of(committed)} was run with another configuration, not that of the overlay {data} today: '
             f'check out commit {committed["commit"]}, or run it again into a ledger of its own'
         )
+    check_start(jobs[0].wanted, jobs[0].name)
     os.environ['OMP_NUM_THREADS'] = str(committed['threads'])
     run_jobs(jobs)
     lines, left_out = collect([work_dirs])

@@ -21,6 +21,7 @@ from atss_plugin.errors import UsageError
 from atss_plugin.version import __version__
 
 from .config_files import PACKAGE
+from .start import start_hash
 
 RECORD_FILE = 'record.jsonl'
 # Each package by the distributions that may provide it.
@@ -34,7 +35,7 @@ DISTRIBUTIONS = {
 # Where a run and its data are does not change what is learnt; the seed has a field of its own.
 PLACES = {'work_dir', 'data_root', 'backend_args', 'randomness'}
 # What must be the same for two runs of one commit to agree to the last digit.
-ENVIRONMENT = ('machine', 'threads', 'plugin', *DISTRIBUTIONS)
+ENVIRONMENT = ('start', 'machine', 'threads', 'plugin', *DISTRIBUTIONS)
 
 
 def record_start(job, environment: Mapping[str, str]) -> None:
@@ -56,6 +57,7 @@ def record_start(job, environment: Mapping[str, str]) -> None:
             seed=job.seed,
             config=config_hash(job.wanted),
             commit=commit(),
+            start=start_hash(job.wanted),
             machine=machine(),
             threads=int(threads) if threads else os.cpu_count(),
             **versions(),

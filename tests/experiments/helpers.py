@@ -11,14 +11,14 @@ OVERLAY, DATA = 'miniature.py', 'miniature'
 
 def line(experiment, seed, ap=None, status='finished', **fields):
     """A line of the ledger with some AP in percent; a run that did not finish has none."""
-    defaults = dict(dict.fromkeys(FIELDS), data='miniature', config=f'hash of {experiment}', commit='c0ffee', starts=1)
+    defaults = dict(dict.fromkeys(FIELDS), data=DATA, config=f'hash of {experiment}', commit='c0ffee', starts=1)
     return {**defaults, 'experiment': experiment, 'seed': seed, 'status': status, 'AP': ap, **fields}
 
 
-def lines(**experiments):
+def lines(data=DATA, **experiments):
     """Lines of experiments (``__`` for the dot) by their AP for seeds 0, 1, ...; None is a run that is missing."""
     return [
-        line(name.replace('__', '.'), seed, ap)
+        line(name.replace('__', '.'), seed, ap, data=data)
         for name, values in experiments.items()
         for seed, ap in enumerate(values)
         if ap is not None
@@ -33,6 +33,7 @@ def recorded_folder(folder, **record):
         seed=0,
         config='0' * 16,
         commit='c0ffee',
+        start='s',
         machine='m',
         threads=1,
         plugin='0',

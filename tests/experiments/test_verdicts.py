@@ -23,6 +23,8 @@ from atss_plugin.experiments.verdicts import (
 from tests.conftest import ROOT
 from tests.experiments.helpers import line, lines
 
+DATA = load_claims().data  # on which the paper's claims are judged
+
 REGISTERED = """
 data: miniature
 metric: AP
@@ -257,8 +259,8 @@ def test_a_comparison_that_cannot_be_read_is_an_error(tmp_path, text):
 def test_the_command(tmp_path, capsys):
     write_ledger(
         [
-            *lines(t1__retinanet_scalar=(20.0, 20.5, 21.0), t2__ssc_box=(20.9, 21.5, 22.1)),
-            line('t4.k3', 0, status='failed'),
+            *lines(DATA, t1__retinanet_scalar=(20.0, 20.5, 21.0), t2__ssc_box=(20.9, 21.5, 22.1)),
+            line('t4.k3', 0, status='failed', data=DATA),
         ],
         tmp_path / 'runs.jsonl',
     )
@@ -283,11 +285,11 @@ def test_the_command(tmp_path, capsys):
         '3 of 5 seeds so far',
     ]
     assert '2. The spatial and scale constraint' in text and '10 not run' in text
-    assert 'Runs on the data set miniature: 6 finished, 1 failed; commit c0ffee.' in text
+    assert 'Runs on the data set miniature_warm: 6 finished, 1 failed; commit c0ffee.' in text
     assert main(words) == 0
     assert '[+0.75, +1.25]' in capsys.readouterr().out
     assert main([*words, '--data', 'elsewhere']) == 2
-    assert 'data sets are miniature' in capsys.readouterr().err
+    assert 'data sets are miniature_warm' in capsys.readouterr().err
 
 
 def test_a_verdict_on_fewer_seeds_than_registered_is_preliminary(tmp_path):
@@ -302,12 +304,12 @@ def test_a_verdict_on_fewer_seeds_than_registered_is_preliminary(tmp_path):
 def test_the_block_of_a_document_is_renewed_and_the_rest_kept(tmp_path, capsys):
     document = tmp_path / 'evidence.md'
     document.write_text('before\n<!-- atss-plugin claims: begin -->\nold\n<!-- atss-plugin claims: end -->\nafter\n')
-    write_ledger(lines(t4__k3=(20.0,)), tmp_path / 'runs.jsonl')
+    write_ledger(lines(DATA, t4__k3=(20.0,)), tmp_path / 'runs.jsonl')
     words = ['claims', '--ledger', str(tmp_path / 'runs.jsonl')]
     assert main([*words, '--into', str(document)]) == 0
     text = document.read_text()
     assert text.startswith('before\n<!--') and text.endswith('-->\nafter\n')
-    assert 'old' not in text and 'miniature: 1 finished;' in text
+    assert 'old' not in text and 'miniature_warm: 1 finished;' in text
     assert main([*words, '--into', str(document)]) == 0 and document.read_text() == text
     document.write_text('no markers')
     assert main([*words, '--into', str(document)]) == 2 and document.read_text() == 'no markers'
