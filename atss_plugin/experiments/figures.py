@@ -88,7 +88,7 @@ def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) ->
         _describe(axes, table, has_runs=lines['AP'].notna().any())
         for panel, (data, color, means) in zip(grid[0, 1:], panels):
             where = means['row'].map(places)
-            panel.errorbar(where, means[f'{data} AP'], means[f'{data} deviation'], fmt='o-', capsize=3, color=color)
+            panel.errorbar(where, means[f'{data} AP'], means[f'{data} AP deviation'], fmt='o-', capsize=3, color=color)
             _describe_panel(panel, data, means)
             panel.set_ylabel(f'AP on the {data} (%)')
         for panel in grid[0]:
@@ -125,7 +125,9 @@ def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
         _describe(axes, table, has_runs=lines['AP'].notna().any())
         for panel, (data, color, means) in zip(grid[0, 1:], panels):
             where = means['row'].map(places)
-            panel.errorbar(means[f'{data} AP'], where, xerr=means[f'{data} deviation'], fmt='o', capsize=3, color=color)
+            panel.errorbar(
+                means[f'{data} AP'], where, xerr=means[f'{data} AP deviation'], fmt='o', capsize=3, color=color
+            )
             _describe_panel(panel, data, means)
             panel.set_xlabel(f'AP on the {data} (%)')
         for panel in grid[0]:

@@ -16,6 +16,7 @@ from .protocol import DECISIVE, differences
 from .run import Run, read_run
 
 TRAINED, CHANGED, SMOKE = 'trained', 'trained with changes', 'smoke-trained'
+SIZES = ('APs', 'APm', 'APl')
 LEGEND = 'AP in percent, ours / paper'
 LEDGER_LEGEND = '{}: mean ± standard deviation of AP (seeds) on that data set alone, on a small model'
 STYLES = {
@@ -42,8 +43,8 @@ def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = 
         Columns ``table, row, experiment, config, settings, status, changes, seed, progress, length, unit,
         work_dir``; for each metric m ``paper m`` and ``m``, in percent; and ``difference``, AP less the
         paper's, for what was trained as the paper says and measured at the end.  Table 8 has none: its
-        numbers are of test-dev, a run's are of val2017.  For each data set d of the ledger ``d AP`` and
-        ``d deviation`` (mean and standard deviation over seeds), ``d seeds`` and ``d failed`` (runs).
+        numbers are of test-dev, a run's are of val2017.  For each data set d of the ledger and metric m ``d m`` and
+        ``d m deviation`` (mean and standard deviation over seeds), and ``d seeds`` and ``d failed`` (runs).
     """
     runs: Dict[str, List[Run]] = {}
     lines = []
@@ -58,12 +59,13 @@ def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = 
 
 def summarise_ledger(ledger: Sequence[dict]) -> pd.DataFrame:
     """Return a line for each experiment of a ledger, with the columns that :func:`build_report` adds."""
-    lines = pd.DataFrame(ledger, columns=['data', 'experiment', 'status', 'AP'])
-    lines['AP'] = lines['AP'].astype(float)
+    lines = pd.DataFrame(ledger, columns=['data', 'experiment', 'status', *METRICS])
+    lines = lines.astype(dict.fromkeys(METRICS, float))
     columns = {}
     for data in lines['data'].unique():
         runs = lines[lines['data'] == data].groupby('experiment')
-        columns[f'{data} AP'], columns[f'{data} deviation'] = runs['AP'].mean(), runs['AP'].std()
+        for metric in METRICS:
+            columns[f'{data} {metric}'], columns[f'{data} {metric} deviation'] = runs[metric].mean(), runs[metric].std()
         columns[f'{data} seeds'] = runs['status'].agg(lambda status: (status == FINISHED).sum())
         columns[f'{data} failed'] = runs['status'].agg(lambda status: (status != FINISHED).sum())
     return pd.DataFrame(columns, index=None if columns else pd.Index([], name='experiment'))
@@ -71,7 +73,7 @@ def summarise_ledger(ledger: Sequence[dict]) -> pd.DataFrame:
 
 def ledger_data(report: pd.DataFrame) -> List[str]:
     """Return the data sets of the ledger that have results for a report's rows."""
-    names = [column[: -len(' deviation')] for column in report if column.endswith(' deviation')]
+    names = [column[: -len(' seeds')] for column in report if column.endswith(' seeds')]
     return [name for name in names if report[f'{name} seeds'].notna().any()]
 
 
@@ -147,7 +149,11 @@ def present(report: pd.DataFrame) -> pd.DataFrame:
             columns['Δ AP'] = ['' if pd.isna(value) else f'{value:+.1f}' for value in report['difference']]
     first = ~report['row'].duplicated()  # of several runs of a row
     for data in ledger_data(report):
-        columns[data] = [_of_ledger(line, data) if shown else '' for shown, (_, line) in zip(first, report.iterrows())]
+        lines = [line if shown else None for shown, (_, line) in zip(first, report.iterrows())]
+        columns[data] = ['' if line is None else _of_ledger(line, data) for line in lines]
+        if report['paper AP'].isna().all():  # a table of our own: by size, too
+            for metric in SIZES:
+                columns[f'{data} {metric}'] = ['' if line is None else _spread(line, data, metric) for line in lines]
     words = pd.concat([pd.DataFrame(columns), _means(report, columns)], ignore_index=True).fillna('')
     order = {row: place for place, row in enumerate(report['row'].unique())}
     return words.sort_values('row', key=lambda rows: rows.map(order), kind='stable', ignore_index=True)
@@ -173,10 +179,13 @@ def _means(report: pd.DataFrame, columns: dict) -> pd.DataFrame:
 def _of_ledger(line: pd.Series, data: str) -> str:
     if pd.isna(line[f'{data} seeds']):
         return '–'
-    mean, deviation = line[f'{data} AP'], line[f'{data} deviation']
-    spread = '' if pd.isna(deviation) else f' ± {deviation:.1f}'
     failed = f', {line[f"{data} failed"]:.0f} failed' if line[f'{data} failed'] else ''
-    return f'{_number(mean)}{spread} ({line[f"{data} seeds"]:.0f}{failed})'
+    return f'{_spread(line, data, "AP")} ({line[f"{data} seeds"]:.0f}{failed})'
+
+
+def _spread(line: pd.Series, data: str, metric: str) -> str:
+    mean, deviation = line[f'{data} {metric}'], line[f'{data} {metric} deviation']
+    return _number(mean) + ('' if pd.isna(deviation) else f' ± {deviation:.1f}')
 
 
 def legend(report: pd.DataFrame) -> str:

@@ -36,7 +36,7 @@ def test_mean_deviation_and_seeds_are_next_to_the_papers_ap(tmp_path):
     ]
     record = json.loads(report_json(report))[3]
     assert record['AP'] is None and record['difference'] is None
-    assert record['miniature AP'] == 25.5 and record['miniature deviation'] == pytest.approx(0.5**0.5)
+    assert record['miniature AP'] == 25.5 and record['miniature AP deviation'] == pytest.approx(0.5**0.5)
 
 
 def test_a_report_without_results_has_no_such_column(tmp_path):
@@ -44,6 +44,17 @@ def test_a_report_without_results_has_no_such_column(tmp_path):
     assert 'miniature' not in to_markdown(tables[0], build_report(tables, tmp_path))
     others = [line('t5.scale5', 0, 25.0)]
     assert 'miniature' not in to_markdown(tables[0], build_report(tables, tmp_path, others))
+
+
+def test_definitions_beyond_the_paper_are_compared_by_size(tmp_path):
+    tables = select_tables(load_tables(), ['beyond.atss', 'beyond.paa'])
+    ledger = [
+        line('t3.retinanet_atss', 0, 25.0, APs=10.0, APm=30.0, APl=41.0),
+        line('t3.retinanet_atss', 1, 26.0, APs=12.0, APm=30.0, APl=40.0),
+    ]
+    header, atss, paa = cells(to_markdown(tables[0], build_report(tables, tmp_path, ledger)))
+    assert header[-4:] == ['miniature', 'miniature APs', 'miniature APm', 'miniature APl']
+    assert atss[-4:] == ['25.5 ± 0.7 (2)', '11.0 ± 1.4', '30.0 ± 0.0', '40.5 ± 0.7'] and paa[-4:] == ['–'] * 4
 
 
 def test_data_sets_are_apart(tmp_path):
