@@ -4,7 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any, List, Optional
 
+import torch
 from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from atss_plugin.errors import UsageError
 
@@ -42,6 +44,15 @@ def check_start(cfg: Config, name: str) -> None:
 
 
 def start_hash(cfg: Config) -> Optional[str]:
-    """Return the first 12 digits of the SHA-256 of the checkpoints that a config starts from, None without any."""
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in start_files(cfg) if path.is_file()]
-    return '+'.join(digests) or None
+    """Return the hashes of the weights in the checkpoints that a config starts from, None without any."""
+    return '+'.join(_weights_hash(path) for path in start_files(cfg) if path.is_file()) or None
+
+
+def _weights_hash(path: Path) -> str:
+    """Return the first 12 digits of the SHA-256 of a checkpoint's names and weights; its file has the date as well."""
+    checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')
+    digest = hashlib.sha256()
+    for name, weight in sorted(checkpoint.get('state_dict', checkpoint).items()):
+        digest.update(name.encode())
+        digest.update(weight.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]

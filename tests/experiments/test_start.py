@@ -1,6 +1,7 @@
 """Where all rows of the miniature start, and what is said where that is missing."""
 
 import hashlib
+import struct
 
 import pytest
 import torch
@@ -41,9 +42,12 @@ def test_a_missing_start_is_an_error_that_says_how_to_make_it(tmp_path, monkeypa
 
     file = tmp_path / START
     file.parent.mkdir(parents=True)
-    file.write_bytes(b'weights')
+    torch.save(dict(state_dict=dict(b=torch.ones(2), a=torch.tensor(3)), meta=dict(time='now')), file)
     check_start(cfg, 'row')
-    assert start_hash(cfg) == hashlib.sha256(b'weights').hexdigest()[:12]
+    content = b'a' + struct.pack('<q', 3) + b'b' + struct.pack('<ff', 1, 1)
+    assert start_hash(cfg) == hashlib.sha256(content).hexdigest()[:12]
+    torch.save(dict(state_dict=dict(a=torch.tensor(3), b=torch.ones(2)), meta=dict(time='later')), file)
+    assert start_hash(cfg) == hashlib.sha256(content).hexdigest()[:12]
 
 
 @pytest.mark.parametrize('row', ['table1/retinanet.py', 'table1/fcos.py', 'table7/imprs_a9.py'])
