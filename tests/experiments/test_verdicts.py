@@ -325,3 +325,10 @@ def test_the_verdicts_in_the_documentation_are_those_of_the_ledger(capsys):
     assert block_of(document.read_text(encoding='utf-8')) == capsys.readouterr().out.strip(), (
         'out of date: atss-plugin claims --into docs/evidence.md'
     )
+
+
+def test_the_margin_is_three_deviations_of_the_committed_atss_row():
+    registration = load_claims()
+    runs = [line for line in read_ledger() if line['data'] == DATA and line['experiment'] == 't3.retinanet_atss']
+    reached = [run['AP'] for run in runs if run['seed'] < 5]
+    assert len(reached) == 5 and registration.margins[DATA] == pytest.approx(3 * np.std(reached, ddof=1), abs=3e-4)
