@@ -10,7 +10,17 @@ from atss_plugin.errors import UsageError
 
 from .claims import EQUAL
 from .ledger import ENDED
-from .verdicts import CONTRADICTED, NOT_DECIDED, NOT_RUN, SHOWN, ClaimFinding, Finding, Interval, RankCorrelation
+from .verdicts import (
+    CONTRADICTED,
+    MIN_EXPERIMENTS,
+    NOT_DECIDED,
+    NOT_RUN,
+    SHOWN,
+    ClaimFinding,
+    Finding,
+    Interval,
+    RankCorrelation,
+)
 
 BEGIN, END = '<!-- atss-plugin claims: begin -->', '<!-- atss-plugin claims: end -->'
 VERDICTS = (SHOWN, NOT_DECIDED, CONTRADICTED, NOT_RUN)
@@ -85,7 +95,7 @@ def tell_correlation(correlation: RankCorrelation, total: int) -> str:
     """Return the rank correlation in a sentence."""
     run = f'{correlation.experiments} of {total} experiments'
     if correlation.interval is None:
-        return f"Rank correlation with the paper's AP: not run ({run})."
+        return f"Rank correlation with the paper's AP: told from {MIN_EXPERIMENTS} experiments on ({run} were run)."
     return (
         f"Rank correlation with the paper's AP (Spearman, {run}): {correlation.interval.mean:.2f}, 95 % interval "
         f'{_ends(correlation.interval)}.'

@@ -18,7 +18,7 @@ from .paper import Table
 SHOWN, CONTRADICTED, NOT_DECIDED, NOT_RUN = 'shown', 'contradicted', 'not decided', 'not run'
 # Resamples of the rank correlation's bootstrap, and the seed of their choice.
 RESAMPLES, BOOTSTRAP_SEED = 9999, 0
-MIN_EXPERIMENTS = 5  # fewer ranks say nothing
+MIN_EXPERIMENTS = 10  # fewer ranks say little, and some resamples of them are all one experiment
 
 
 class Interval(NamedTuple):
