@@ -1,6 +1,6 @@
 """Collect results into the ledger, the committed file that `claims`, `tables` and `verify` read.
 
-The ledger has one line of JSON per run on a data set of its own (`run --overlay overlays/miniature.py`): experiment,
+The ledger has one line of JSON per run on a data set of its own (`run --overlay miniature_warm.py`): experiment,
 seed, status, all AP figures in percent, the hash of the merged config, commit, versions, machine and minutes. Runs
 that failed or diverged are in it as such; runs that are still going or were interrupted are not, and neither are runs
 with settings other than the overlay's. Collecting twice changes nothing, and a result that is there is never replaced

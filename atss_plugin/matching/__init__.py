@@ -4,6 +4,9 @@
     gts = collect(boxes, labels, anchors)                # lists of (G, 4) and (G,), one per image
     assignment = atss(pyramid, gts, topk=9)              # gt_inds, labels: (B, N)
 
+Anchors are called priors here; B images, N priors, G ground truths of all images together.  ``max_iou`` and
+``topk_iou`` take the priors (N, 4) in place of a pyramid.
+
 ``nearest`` and ``pyramid`` hold what makes it fast, ``assignment`` how several claims to one anchor are settled, and
 each definition has a file of its own.
 """

@@ -1,6 +1,7 @@
 """From claims to an assignment: which ground truth gets a prior that several of them claim.
 
-Legend: G ground truths of a batch, N priors of an image, B images; a slot is one of the B * N priors of all images.
+Legend: G ground truths of a batch, N priors of an image, B images; a slot is one of the B * N priors of all images,
+image * N + prior.  Row G is no ground truth, and slot B * N collects claims that do not count.
 """
 
 from typing import Iterable, NamedTuple, Optional, Tuple

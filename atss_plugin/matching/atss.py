@@ -89,7 +89,7 @@ def atss(
         gts (GroundTruths): the ground truths.
         topk (int): k, locations on each level: with A anchors per location, k x A anchors are candidates.
         measure (callable): takes the place of IoU.
-        quality (callable, optional): takes its place for the candidates (G, M), whatever the boxes.
+        quality (callable, optional): of the candidates' prior indices (G, M), what takes the place of their IoU.
         min_positives (int): a ground truth with fewer gets its next best candidates; beyond the paper.
     """
     candidates = find_candidates(pyramid, gts, topk, measure, quality)

@@ -13,7 +13,7 @@ AITOD_SIZE = 12.8
 
 
 def gaussian_wasserstein(boxes: Tensor, priors: Tensor, constant: float = AITOD_SIZE) -> Tensor:
-    """Return the normalised Gaussian Wasserstein distance exp(-sqrt(W2^2) / C), 1 for the same box: (...).
+    """Return NWD, exp(-sqrt(W2^2) / C): a similarity in spite of its name, 1 for equal boxes: (...).
 
     A box (cx, cy, w, h) is the Gaussian of mean (cx, cy) and covariance diag(w^2 / 4, h^2 / 4).  Between two of them
     W2^2 is the squared distance of the vectors (cx, cy, w / 2, h / 2).

@@ -31,7 +31,7 @@ class Search(NamedTuple):
 
     Attributes:
         number, minus_half (Tensor): (m + 1,) the numbers 0 to m of neighbours, and minus their halves.
-        sum_from_0 (Tensor): (m + 1,) the sum of as many neighbours from 0 on.
+        sum_from_0 (Tensor): (m + 1,) the sum 0 + 1 + ... of as many neighbours.
         last_left (Tensor): (S, 2, m + 1) where so many neighbours start at most.
         cell (Tensor): (2, T) the ranks of the cells of the staircase, column and row.
         step (Tensor): (S, 2, T) the step of the grid, infinite for cells that it does not have.
@@ -62,7 +62,7 @@ def nearest(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, Tuple[int
         tuple: prior indices (G, M), in no particular order, and the level of each of the M.  Of equal distances those
         of lower index are taken.
     """
-    k = k * pyramid.locations_per_k
+    k = k * pyramid.locations_per_k  # A where every anchor counts as a location of its own
     if pyramid.grids is None:
         return _nearest_of_all(pyramid, points, k)
     if k not in pyramid.searches:

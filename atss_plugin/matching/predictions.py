@@ -35,7 +35,7 @@ def pairs(predictions: Predictions, gts: GroundTruths, part: slice, measure: Mea
         measure (callable): IoU, or what takes its place.
 
     Returns:
-        tuple: two (g, N).
+        tuple: overlaps (g, N) and scores (g, N).
     """
     image = gts.image[part]
     overlap = measure(gts.boxes[part, None], predictions.boxes[image])

@@ -50,7 +50,9 @@ class Grids(NamedTuple):
 
 
 class Locations(NamedTuple):
-    """A group of locations with equally many anchors: a level, or of a level cut anchor by anchor, one shape of them.
+    """A group: locations of one level that have the same number of anchors.
+
+    Normally the whole level; where anchors at the border were dropped one by one, one group per shape of anchor.
 
     Attributes:
         level (int): the pyramid level.

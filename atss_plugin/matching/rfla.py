@@ -1,5 +1,7 @@
 """RFLA: positives by the receptive fields of locations, for tiny objects (https://arxiv.org/abs/2208.08738).
 
+How alike a field and a box are as Gaussians is the receptive field distance RFD = 1 / (1 + KL(field || box)).
+
 Legend: G ground truths of the batch, g of them in a chunk, N priors, k candidates of a ground truth.
 """
 

@@ -1,4 +1,4 @@
-"""SimOTA: positives are the cheapest predictions, as many as an object's boxes are good (YOLOX, arXiv:2107.08430).
+"""SimOTA: the k cheapest predictions of an object, k being the sum of its highest IoUs (YOLOX, arXiv:2107.08430).
 
 Legend: G ground truths of the batch, g of them in a chunk, N priors, B images, q candidates of a ground truth.
 """
