@@ -303,13 +303,13 @@ def test_a_verdict_on_fewer_seeds_than_registered_is_preliminary(tmp_path):
 
 def test_the_block_of_a_document_is_renewed_and_the_rest_kept(tmp_path, capsys):
     document = tmp_path / 'evidence.md'
-    document.write_text('before\n<!-- atss-plugin claims: begin -->\noutdated\n<!-- atss-plugin claims: end -->\nafter\n')
+    document.write_text('before\n<!-- atss-plugin claims: begin -->\nstale\n<!-- atss-plugin claims: end -->\nafter\n')
     write_ledger(lines(DATA, t4__k3=(20.0,)), tmp_path / 'runs.jsonl')
     words = ['claims', '--ledger', str(tmp_path / 'runs.jsonl')]
     assert main([*words, '--into', str(document)]) == 0
     text = document.read_text()
     assert text.startswith('before\n<!--') and text.endswith('-->\nafter\n')
-    assert 'outdated' not in text and 'miniature_warm: 1 finished;' in text
+    assert 'stale' not in text and 'miniature_warm: 1 finished;' in text
     assert main([*words, '--into', str(document)]) == 0 and document.read_text() == text
     document.write_text('no markers')
     assert main([*words, '--into', str(document)]) == 2 and document.read_text() == 'no markers'
