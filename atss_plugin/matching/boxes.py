@@ -38,7 +38,7 @@ def to_float64(x: Tensor) -> Tensor:
 
 def from_host(values: Sequence, device: torch.device, dtype: torch.dtype = torch.long) -> Tensor:
     """Copy numbers known on the host to a device, without waiting for it."""
-    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
+    return torch.asarray(values, dtype=dtype).to(device, non_blocking=True)
 
 
 def on_host(tensor: Tensor) -> bool:

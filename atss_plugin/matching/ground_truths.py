@@ -3,6 +3,7 @@
 Legend: G ground truths of all images together, N priors of an image, B images.
 """
 
+from array import array
 from typing import List, NamedTuple, Optional, Sequence
 
 import torch
@@ -69,7 +70,8 @@ def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -
     number = [n for count in counts for n in range(1, count + 1)]
     first_slot = [i * len(priors) for i in [*image, len(counts)]]
     size = len(image)
-    known = from_host([*image, *first_slot, *range(size + 1), *number, 0, -1], priors.device)
+    numbers = array('q', [*image, *first_slot, *range(size + 1), *number, 0, -1])  # int64, quicker to copy than a list
+    known = from_host(numbers, priors.device)
     image, first_slot, row, number, none = known.split([size, size + 1, size + 1, size + 1, 1])
     joined = torch.cat(list(boxes)).detach() if counts else priors.new_zeros((0, 4))
     if not on_host(priors):
