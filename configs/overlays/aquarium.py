@@ -1,5 +1,5 @@
 # Aquarium Combined: 638 photographs of two aquariums (National Aquarium, CC BY 4.0), 448 of them to train.
-# AQUARIUM_ROOT is the folder of train.json, val.json (COCO's format) and images/.
+# AQUARIUM_ROOT is the folder of train.json, val.json (COCO's format) and images/ (tools/photographs.py writes it).
 _base_ = '../_base_/photographs.py'
 data_root = '{{$AQUARIUM_ROOT:data/aquarium}}'
 metainfo = dict(classes=('fish', 'jellyfish', 'penguin', 'puffin', 'shark', 'starfish', 'stingray'))

@@ -1,5 +1,5 @@
 # BCCD: 364 microscope photographs of blood cells (github.com/Shenggan/BCCD_Dataset, MIT), 291 of them to train.
-# BCCD_ROOT is the folder of train.json, val.json (COCO's format) and images/.
+# BCCD_ROOT is the folder of train.json, val.json (COCO's format) and images/ (tools/photographs.py writes it).
 _base_ = '../_base_/photographs.py'
 data_root = '{{$BCCD_ROOT:data/bccd}}'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
