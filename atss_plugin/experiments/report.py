@@ -133,6 +133,7 @@ def report_json(report: pd.DataFrame) -> str:
 def present(report: pd.DataFrame) -> pd.DataFrame:
     """Return one table's report in words, as a reader sees it, all strings."""
     settings = pd.DataFrame([{key: _setting(value) for key, value in line.items()} for line in report['settings']])
+    own = report['paper AP'].isna().all()  # not of the paper: nothing to subtract, but by size, too
     columns = {
         'row': report['row'],
         **{name: settings[name] for name in settings},
@@ -145,13 +146,13 @@ def present(report: pd.DataFrame) -> pd.DataFrame:
             columns[metric] = [
                 f'{_number(ours)} / {_number(paper)}' for ours, paper in zip(report[metric], report[f'paper {metric}'])
             ]
-        if metric == 'AP':
+        if metric == 'AP' and not own:
             columns['Δ AP'] = ['' if pd.isna(value) else f'{value:+.1f}' for value in report['difference']]
     first = ~report['row'].duplicated()  # of several runs of a row
     for data in ledger_data(report):
         lines = [line if shown else None for shown, (_, line) in zip(first, report.iterrows())]
         columns[data] = ['' if line is None else _of_ledger(line, data) for line in lines]
-        if report['paper AP'].isna().all():  # a table of our own: by size, too
+        if own:
             for metric in SIZES:
                 columns[f'{data} {metric}'] = ['' if line is None else _spread(line, data, metric) for line in lines]
     words = pd.concat([pd.DataFrame(columns), _means(report, columns)], ignore_index=True).fillna('')
@@ -229,8 +230,15 @@ def to_terminal(table: Table, report: pd.DataFrame) -> RichTable:
         box=SIMPLE_HEAD,
     )
     for column in words:
-        number = column in METRICS or column in ('seed', 'Δ AP', *ledger_data(report))
-        rich_table.add_column(column, justify='right' if number else 'left', no_wrap=column != 'status')
+        of_ledger = column.split(' ')[0] in ledger_data(report)
+        right = of_ledger or column in METRICS or column in ('seed', 'Δ AP')
+        header = column.replace(' ', '\n') if of_ledger else column  # data set and metric
+        rich_table.add_column(
+            header,
+            justify='right' if right else 'left',
+            no_wrap=column != 'status',
+            min_width=len('not run') if column == 'status' else None,
+        )
     for line in words.to_dict('records'):
         line['status'] = Text(line['status'], STYLES.get(line['status'].split(' (')[0], ''))
         rich_table.add_row(*line.values())

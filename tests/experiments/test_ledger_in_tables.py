@@ -54,6 +54,7 @@ def test_definitions_beyond_the_paper_are_compared_by_size(tmp_path):
     ]
     header, atss, paa = cells(to_markdown(tables[0], build_report(tables, tmp_path, ledger)))
     assert header[-4:] == ['miniature', 'miniature APs', 'miniature APm', 'miniature APl']
+    assert 'Δ AP' not in header  # there is nothing of the paper to subtract
     assert atss[-4:] == ['25.5 ± 0.7 (2)', '11.0 ± 1.4', '30.0 ± 0.0', '40.5 ± 0.7'] and paa[-4:] == ['–'] * 4
 
 
