@@ -11,7 +11,7 @@ from .config_files import config_root
 
 METRICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
 BEYOND = 'beyond'  # the table of other papers' definitions, which has a file of its own
-NOT_SETTINGS = {'id', 'config', 'same_as', *METRICS}
+NOT_SETTINGS = {'id', 'config', 'same_as', 'baseline', *METRICS}
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Row:
         settings: what the table varies, such as ``{'k': 9}``.
         paper: the paper's numbers in percent, by the names in ``METRICS``.
         same_as: id of the row that is the same experiment, if there is one.
+        baseline: id of the row of its table that it is compared with, where the paper has no number.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Row:
     settings: Dict[str, Any]
     paper: Dict[str, float]
     same_as: Optional[str] = None
+    baseline: Optional[str] = None
 
     @property
     def experiment(self) -> str:
@@ -63,7 +65,7 @@ def load_tables(path: Optional[str] = None, others: Sequence[Table] = ()) -> Lis
         others: tables whose rows may be named in ``same_as`` as well.
 
     Raises:
-        UsageError: a row has no config, or is the same as a row that does not exist.
+        UsageError: a row has no config, or is the same as, or compared with, a row that does not exist.
     """
     path = path or config_root() / 'paper_tables.yml'
     with open(path, encoding='utf-8') as file:
@@ -76,6 +78,10 @@ def load_tables(path: Optional[str] = None, others: Sequence[Table] = ()) -> Lis
     for row in (row for table in tables for row in table.rows):
         if row.experiment not in known:
             raise UsageError(f'{path}: {row.id} is the same as {row.same_as}, which does not exist')
+    for table in tables:
+        for row in table.rows:
+            if row.baseline and row.baseline not in {other.id for other in table.rows}:
+                raise UsageError(f'{path}: {row.id} is compared with {row.baseline}, which is not a row of its table')
     return tables
 
 
@@ -94,6 +100,7 @@ def _read_row(number: Union[int, str], row: dict) -> Row:
         settings={key: value for key, value in row.items() if key not in NOT_SETTINGS},
         paper={metric: float(row[metric]) for metric in METRICS if metric in row},
         same_as=row.get('same_as'),
+        baseline=row.get('baseline'),
     )
 
 

@@ -14,11 +14,13 @@ from .ledger import FINISHED
 from .paper import METRICS, Row, Table
 from .protocol import DECISIVE, differences
 from .run import Run, read_run
+from .verdicts import block_interval, results
 
 TRAINED, CHANGED, SMOKE = 'trained', 'trained with changes', 'smoke-trained'
 SIZES = ('APs', 'APm', 'APl')
 LEGEND = 'AP in percent, ours / paper'
 LEDGER_LEGEND = '{}: mean ± standard deviation of AP (seeds) on that data set alone, on a small model'
+BASELINE_LEGEND = 'Δ: AP less that of ATSS from the same start, over the seeds that both have [95 % interval]'
 STYLES = {
     TRAINED: 'bold green',
     CHANGED: 'yellow',
@@ -44,7 +46,9 @@ def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = 
         work_dir``; for each metric m ``paper m`` and ``m``, in percent; and ``difference``, AP less the
         paper's, for what was trained as the paper says and measured at the end.  Table 8 has none: its
         numbers are of test-dev, a run's are of val2017.  For each data set d of the ledger and metric m ``d m`` and
-        ``d m deviation`` (mean and standard deviation over seeds), and ``d seeds`` and ``d failed`` (runs).
+        ``d m deviation`` (mean and standard deviation over seeds), and ``d seeds`` and ``d failed`` (runs); for rows
+        that have a baseline ``d difference``, ``d low`` and ``d high``: AP less the baseline's, over the seeds that
+        both have, and its 95 % interval.
     """
     runs: Dict[str, List[Run]] = {}
     lines = []
@@ -54,7 +58,8 @@ def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = 
                 runs[row.experiment] = find_runs(row, Path(work_dirs))
             lines += [_line(row, run) for run in runs[row.experiment] or [None]]
     report = pd.DataFrame(lines)
-    return report.merge(summarise_ledger(ledger), how='left', left_on='experiment', right_index=True)
+    report = report.merge(summarise_ledger(ledger), how='left', left_on='experiment', right_index=True)
+    return report.merge(compare_with_baselines(tables, ledger), how='left', left_on='row', right_index=True)
 
 
 def summarise_ledger(ledger: Sequence[dict]) -> pd.DataFrame:
@@ -69,6 +74,22 @@ def summarise_ledger(ledger: Sequence[dict]) -> pd.DataFrame:
         columns[f'{data} seeds'] = runs['status'].agg(lambda status: (status == FINISHED).sum())
         columns[f'{data} failed'] = runs['status'].agg(lambda status: (status != FINISHED).sum())
     return pd.DataFrame(columns, index=None if columns else pd.Index([], name='experiment'))
+
+
+def compare_with_baselines(tables: Sequence[Table], ledger: Sequence[dict]) -> pd.DataFrame:
+    """Return a line for each row that has a baseline, with the columns that :func:`build_report` adds."""
+    rows = {row.id: row for table in tables for row in table.rows}
+    lines: Dict[str, Dict[str, float]] = {}
+    for data in {line['data'] for line in ledger}:
+        reached = results(ledger, data, 'AP')
+        for row in rows.values():
+            pair = [row.experiment, rows[row.baseline].experiment] if row.baseline in rows else []
+            if pair and set(pair) <= set(reached):
+                values = reached[pair].dropna().to_numpy()
+                if len(values):
+                    ends = zip(('difference', 'low', 'high'), block_interval(values))
+                    lines.setdefault(row.id, {}).update({f'{data} {name}': value for name, value in ends})
+    return pd.DataFrame.from_dict(lines, orient='index')
 
 
 def ledger_data(report: pd.DataFrame) -> List[str]:
@@ -150,8 +171,12 @@ def present(report: pd.DataFrame) -> pd.DataFrame:
             columns['Δ AP'] = ['' if pd.isna(value) else f'{value:+.1f}' for value in report['difference']]
     first = ~report['row'].duplicated()  # of several runs of a row
     for data in ledger_data(report):
+        if own and report.loc[report[f'{data} seeds'].notna(), 'experiment'].nunique() < 2:
+            continue  # nothing to compare it with
         lines = [line if shown else None for shown, (_, line) in zip(first, report.iterrows())]
         columns[data] = ['' if line is None else _of_ledger(line, data) for line in lines]
+        if f'{data} difference' in report:
+            columns[f'{data} Δ'] = ['' if line is None else _from_baseline(line, data) for line in lines]
         if own:
             for metric in SIZES:
                 columns[f'{data} {metric}'] = ['' if line is None else _spread(line, data, metric) for line in lines]
@@ -184,6 +209,13 @@ def _of_ledger(line: pd.Series, data: str) -> str:
     return f'{_spread(line, data, "AP")} ({line[f"{data} seeds"]:.0f}{failed})'
 
 
+def _from_baseline(line: pd.Series, data: str) -> str:
+    difference, low, high = (line[f'{data} {name}'] for name in ('difference', 'low', 'high'))
+    if pd.isna(difference):
+        return ''
+    return f'{difference:+.1f}' + ('' if pd.isna(low) else f' [{low:+.1f}, {high:+.1f}]')
+
+
 def _spread(line: pd.Series, data: str, metric: str) -> str:
     mean, deviation = line[f'{data} {metric}'], line[f'{data} {metric} deviation']
     return _number(mean) + ('' if pd.isna(deviation) else f' ± {deviation:.1f}')
@@ -192,7 +224,10 @@ def _spread(line: pd.Series, data: str, metric: str) -> str:
 def legend(report: pd.DataFrame) -> str:
     """Return the explanation of a report's numbers."""
     names = ledger_data(report)
-    return '; '.join([LEGEND, *([LEDGER_LEGEND.format(', '.join(names))] if names else [])])
+    parts = [LEGEND, *([LEDGER_LEGEND.format(', '.join(names))] if names else [])]
+    if any(f'{name} difference' in report for name in names):
+        parts.append(BASELINE_LEGEND)
+    return '; '.join(parts)
 
 
 def _setting(value) -> str:

@@ -21,6 +21,21 @@ def test_every_config_has_a_row_and_every_row_a_config():
     assert not any(row.paper for row in table.rows)  # AP of other heads and losses is not compared with
 
 
+def test_each_is_compared_with_atss_from_the_same_start():
+    (table,) = load_beyond()
+    starts = {row.id: row.settings['start'] for row in table.rows}
+    for row in table.rows:
+        assert (row.baseline is None) == (row.same_as is not None)
+        assert row.baseline is None or starts[row.baseline] == row.settings['start']
+
+
+def test_a_baseline_that_does_not_exist_is_named(tmp_path):
+    file = tmp_path / 'tables.yml'
+    file.write_text('tables: {beyond: {title: t, rows: [{id: a, config: a.py, baseline: b}]}}')
+    with pytest.raises(ValueError, match='a is compared with b, which is not a row of its table'):
+        load_tables(file)
+
+
 @pytest.mark.parametrize(
     'words, expected',
     [

@@ -46,16 +46,26 @@ def test_a_report_without_results_has_no_such_column(tmp_path):
     assert 'miniature' not in to_markdown(tables[0], build_report(tables, tmp_path, others))
 
 
-def test_definitions_beyond_the_paper_are_compared_by_size(tmp_path):
-    tables = select_tables(load_tables(), ['beyond.atss', 'beyond.paa'])
+def test_definitions_beyond_the_paper_are_compared_with_their_baseline_and_by_size(tmp_path):
+    tables = select_tables(load_tables(), ['beyond.atss', 'beyond.paa', 'beyond.rfla'])
     ledger = [
         line('t3.retinanet_atss', 0, 25.0, APs=10.0, APm=30.0, APl=41.0),
         line('t3.retinanet_atss', 1, 26.0, APs=12.0, APm=30.0, APl=40.0),
+        line('beyond.paa', 0, 25.5, APs=10.0, APm=30.0, APl=41.0),
+        line('beyond.paa', 1, 26.7, APs=10.0, APm=30.0, APl=41.0),
+        line('beyond.paa', 2, 35.0, APs=10.0, APm=30.0, APl=41.0),  # ATSS has no such seed
+        line('t3.retinanet_atss', 0, 50.0, data='other'),  # nothing to compare it with
     ]
-    header, atss, paa = cells(to_markdown(tables[0], build_report(tables, tmp_path, ledger)))
-    assert header[-4:] == ['miniature', 'miniature APs', 'miniature APm', 'miniature APl']
+    report = build_report(tables, tmp_path, ledger)
+    header, atss, paa, rfla = cells(to_markdown(tables[0], report))
+    assert header[-5:] == ['miniature', 'miniature Δ', 'miniature APs', 'miniature APm', 'miniature APl']
     assert 'Δ AP' not in header  # there is nothing of the paper to subtract
-    assert atss[-4:] == ['25.5 ± 0.7 (2)', '11.0 ± 1.4', '30.0 ± 0.0', '40.5 ± 0.7'] and paa[-4:] == ['–'] * 4
+    assert atss[-5:] == ['25.5 ± 0.7 (2)', '', '11.0 ± 1.4', '30.0 ± 0.0', '40.5 ± 0.7']
+    # differences 0.5 and 0.7: their mean, and 12.7 standard errors of 0.1 to either side
+    assert paa[-4] == '+0.6 [-0.7, +1.9]' and rfla[-5:] == ['–', '', '–', '–', '–']
+    assert report['miniature low'].tolist()[1] == pytest.approx(0.6 - 12.7062 * 0.1, abs=1e-4)
+    single = build_report(tables, tmp_path, ledger[:3])
+    assert cells(to_markdown(tables[0], single))[2][-4] == '+0.5'  # one seed has no interval
 
 
 def test_data_sets_are_apart(tmp_path):
