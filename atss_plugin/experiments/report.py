@@ -80,7 +80,7 @@ def compare_with_baselines(tables: Sequence[Table], ledger: Sequence[dict]) -> p
     """Return a line for each row that has a baseline, with the columns that :func:`build_report` adds."""
     rows = {row.id: row for table in tables for row in table.rows}
     lines: Dict[str, Dict[str, float]] = {}
-    for data in {line['data'] for line in ledger}:
+    for data in dict.fromkeys(line['data'] for line in ledger):
         reached = results(ledger, data, 'AP')
         for row in rows.values():
             pair = [row.experiment, rows[row.baseline].experiment] if row.baseline in rows else []
