@@ -8,7 +8,7 @@ import pandas as pd
 from atss_plugin.analysis.style import GREY, PALETTE, figure
 
 from .paper import Row, Table
-from .report import CHANGED, SMOKE, TRAINED, ledger_data
+from .report import CHANGED, SIZES, SMOKE, TRAINED, compared_data, ledger_data
 
 # The tables that vary one quantity, ordered by its values.
 CURVES = {
@@ -43,6 +43,8 @@ def save_figures(tables: List[Table], report: pd.DataFrame, folder: Path) -> Lis
         quantity = next((key for key in CURVES if key in table.rows[0].settings), None)
         if quantity:
             _draw_curve(table, lines, quantity, path)
+        elif lines['paper AP'].isna().all() and lines['AP'].isna().all() and compared_data(lines):
+            _draw_by_size(table, lines, path)
         else:
             _draw_rows(table, lines, path)
         paths.append(path)
@@ -55,9 +57,9 @@ def _groups(lines: pd.DataFrame):
     yield 'trained on other terms', UNLIKE, lines[lines['status'].isin([SMOKE, CHANGED]) & lines['AP'].notna()]
 
 
-def _ledger_groups(lines: pd.DataFrame):
-    """Return the data sets of the ledger with a colour and a line for each row that has a result."""
-    for data, color in zip(ledger_data(lines), LEDGER):
+def _ledger_groups(lines: pd.DataFrame, names: List[str]):
+    """Return data sets of the ledger with a colour and a line for each row that has a result."""
+    for data, color in zip(names, LEDGER):
         yield data, color, lines[lines[f'{data} AP'].notna()].drop_duplicates('row')
 
 
@@ -69,7 +71,7 @@ def _describe(axes, table: Table, has_runs: bool) -> None:
 
 
 def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) -> None:
-    panels = list(_ledger_groups(lines))
+    panels = list(_ledger_groups(lines, ledger_data(lines)))
     with figure(1, 1 + len(panels), figsize=(6.4 + 4.6 * len(panels), 3.8), squeeze=False) as (fig, grid):
         axes = grid[0, 0]
         places = {row.id: place for place, row in enumerate(table.rows)}
@@ -103,11 +105,12 @@ def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) ->
 def _describe_panel(axes, data: str, means: pd.DataFrame) -> None:
     low, high = means[f'{data} seeds'].min(), means[f'{data} seeds'].max()
     seeds = f'{low:.0f}' if low == high else f'{low:.0f} to {high:.0f}'
-    axes.set_title(f'{data}: mean and standard deviation, {seeds} seeds', pad=8, fontweight='normal')
+    seeds += ' seed' if high == 1 else ' seeds'
+    axes.set_title(f'{data}: mean and standard deviation, {seeds}', pad=8, fontweight='normal')
 
 
 def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
-    panels = list(_ledger_groups(lines))
+    panels = list(_ledger_groups(lines, ledger_data(lines)))
     size = (7.2 + 4.6 * len(panels), 1.3 + 0.36 * len(table.rows))
     with figure(1, 1 + len(panels), figsize=size, squeeze=False, sharey=True) as (fig, grid):
         axes = grid[0, 0]
@@ -134,6 +137,29 @@ def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
             panel.tick_params(axis='y', length=0)
             panel.grid(axis='y', visible=False)
             panel.margins(x=0.12)
+        fig.tight_layout()
+        fig.savefig(path, bbox_inches='tight')
+
+
+def _draw_by_size(table: Table, lines: pd.DataFrame, path: Path) -> None:
+    """Draw a table that the paper does not have: AP on each data set of the ledger, of all objects and by size."""
+    names = compared_data(lines)
+    size = (2.0 + 3.0 * (1 + len(SIZES)), (1.0 + 0.34 * len(table.rows)) * len(names))
+    places = {row.id: -place for place, row in enumerate(table.rows)}
+    with figure(len(names), 1 + len(SIZES), figsize=size, squeeze=False, sharey=True) as (fig, grid):
+        for panels, (data, color, means) in zip(grid, _ledger_groups(lines, names)):
+            where = means['row'].map(places)
+            for panel, (metric, objects) in zip(panels, {'AP': 'all objects', **SIZES}.items()):
+                deviation = means[f'{data} {metric} deviation']
+                panel.errorbar(means[f'{data} {metric}'], where, xerr=deviation, fmt='o', capsize=3, color=color)
+                panel.set_title(objects, fontweight='normal')
+                panel.set_xlabel(f'{metric} on the {data} (%)')
+                panel.tick_params(axis='y', length=0)
+                panel.grid(axis='y', visible=False)
+                panel.margins(x=0.12)
+            panels[0].set_yticks(list(places.values()), [_label(row) for row in table.rows])
+            panels[0].set_ylim(min(places.values()) - 0.5, 0.5)
+        fig.suptitle(f'{table.heading}: mean and standard deviation', x=0.01, ha='left', fontweight='bold')
         fig.tight_layout()
         fig.savefig(path, bbox_inches='tight')
 

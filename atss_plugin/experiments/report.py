@@ -17,7 +17,7 @@ from .run import Run, read_run
 from .verdicts import block_interval, results
 
 TRAINED, CHANGED, SMOKE = 'trained', 'trained with changes', 'smoke-trained'
-SIZES = ('APs', 'APm', 'APl')
+SIZES = {'APs': 'small', 'APm': 'medium', 'APl': 'large'}  # up to 32, 96 and more pixels of the original image
 LEGEND = 'AP in percent, ours / paper'
 LEDGER_LEGEND = '{}: mean ± standard deviation of AP (seeds) on that data set alone, on a small model'
 BASELINE_LEGEND = 'Δ: AP less that of ATSS from the same start, over the seeds that both have [95 % interval]'
@@ -98,6 +98,13 @@ def ledger_data(report: pd.DataFrame) -> List[str]:
     return [name for name in names if report[f'{name} seeds'].notna().any()]
 
 
+def compared_data(report: pd.DataFrame) -> List[str]:
+    """Return those on which at least two experiments of the report were run."""
+    return [
+        data for data in ledger_data(report) if report.loc[report[f'{data} seeds'].notna(), 'experiment'].nunique() > 1
+    ]
+
+
 def find_runs(row: Row, work_dirs: Path) -> List[Run]:
     """Return the runs of a row's experiment below ``work_dirs``, by name."""
     folders = [*sorted((work_dirs / row.experiment).glob('*/')), work_dirs / Path(row.config).stem]
@@ -170,9 +177,7 @@ def present(report: pd.DataFrame) -> pd.DataFrame:
         if metric == 'AP' and not own:
             columns['Δ AP'] = ['' if pd.isna(value) else f'{value:+.1f}' for value in report['difference']]
     first = ~report['row'].duplicated()  # of several runs of a row
-    for data in ledger_data(report):
-        if own and report.loc[report[f'{data} seeds'].notna(), 'experiment'].nunique() < 2:
-            continue  # nothing to compare it with
+    for data in compared_data(report) if own else ledger_data(report):
         lines = [line if shown else None for shown, (_, line) in zip(first, report.iterrows())]
         columns[data] = ['' if line is None else _of_ledger(line, data) for line in lines]
         if f'{data} difference' in report:

@@ -92,6 +92,26 @@ def test_figures_have_a_panel_for_them(tmp_path, monkeypatch, words):
     assert 'miniature' in ours.get_title(loc='left') and 'Table' in paper.get_title(loc='left')
 
 
+def test_a_figure_of_definitions_beyond_the_paper_has_a_panel_per_size(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, path, **kwargs: drawn.append(figure))
+    tables = select_tables(load_tables(), ['beyond.atss', 'beyond.paa'])
+    ledger = [
+        line('t3.retinanet_atss', 0, 25.0, APs=10.0, APm=30.0, APl=41.0),
+        line('beyond.paa', 0, 26.0, APs=12.0, APm=31.0, APl=40.0),
+        line('beyond.paa', 0, 70.0, APs=70.0, APm=70.0, APl=70.0, data='other'),  # nothing to compare it with
+    ]
+    save_figures(tables, build_report(tables, tmp_path, ledger), tmp_path)
+    panels = {axes.get_title(loc='left'): axes for axes in drawn[0].axes}
+    values = {name: {float(x) for curve in axes.lines for x in curve.get_xdata()} for name, axes in panels.items()}
+    assert {name: sorted(x for x in found if x == x) for name, found in values.items()} == {
+        'all objects': [25.0, 26.0],
+        'small': [10.0, 12.0],
+        'medium': [30.0, 31.0],
+        'large': [40.0, 41.0],
+    }
+
+
 def test_the_command_reads_the_ledger(tmp_path, capsys):
     write_ledger(LEDGER, tmp_path / 'runs.jsonl')
     words = ['tables', 't4.k9', '--work-dirs', str(tmp_path), '--ledger', str(tmp_path / 'runs.jsonl')]
