@@ -180,7 +180,7 @@ def present(report: pd.DataFrame) -> pd.DataFrame:
     for data in compared_data(report) if own else ledger_data(report):
         lines = [line if shown else None for shown, (_, line) in zip(first, report.iterrows())]
         columns[data] = ['' if line is None else _of_ledger(line, data) for line in lines]
-        if f'{data} difference' in report:
+        if _has_differences(report, data):
             columns[f'{data} Δ'] = ['' if line is None else _from_baseline(line, data) for line in lines]
         if own:
             for metric in SIZES:
@@ -214,6 +214,10 @@ def _of_ledger(line: pd.Series, data: str) -> str:
     return f'{_spread(line, data, "AP")} ({line[f"{data} seeds"]:.0f}{failed})'
 
 
+def _has_differences(report: pd.DataFrame, data: str) -> bool:
+    return f'{data} difference' in report and bool(report[f'{data} difference'].notna().any())
+
+
 def _from_baseline(line: pd.Series, data: str) -> str:
     difference, low, high = (line[f'{data} {name}'] for name in ('difference', 'low', 'high'))
     if pd.isna(difference):
@@ -230,7 +234,7 @@ def legend(report: pd.DataFrame) -> str:
     """Return the explanation of a report's numbers."""
     names = ledger_data(report)
     parts = [LEGEND, *([LEDGER_LEGEND.format(', '.join(names))] if names else [])]
-    if any(f'{name} difference' in report for name in names):
+    if any(_has_differences(report, name) for name in names):
         parts.append(BASELINE_LEGEND)
     return '; '.join(parts)
 

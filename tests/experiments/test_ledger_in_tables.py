@@ -64,6 +64,9 @@ def test_definitions_beyond_the_paper_are_compared_with_their_baseline_and_by_si
     # differences 0.5 and 0.7: their mean, and 12.7 standard errors of 0.1 to either side
     assert paa[-4] == '+0.6 [-0.7, +1.9]' and rfla[-5:] == ['–', '', '–', '–', '–']
     assert report['miniature low'].tolist()[1] == pytest.approx(0.6 - 12.7062 * 0.1, abs=1e-4)
+    both = select_tables(load_tables(), ['t3.retinanet_atss', 'beyond.atss', 'beyond.paa'])
+    report = build_report(both, tmp_path, ledger)
+    assert 'Δ: AP' not in to_markdown(both[0], report[report['table'] == 3])
     single = build_report(tables, tmp_path, ledger[:3])
     assert cells(to_markdown(tables[0], single))[2][-4] == '+0.5'  # one seed has no interval
 
