@@ -84,10 +84,8 @@ def write(splits: Dict[str, List[Photograph]], classes: Tuple[str, ...], out: Pa
             for category, *box in boxes:
                 x, y, w, h = (round(value * scale, 3) for value in box)
                 if w > 0 and h > 0:
-                    annotations.append(dict(image_id=number, category_id=category + 1, bbox=[x, y, w, h]))
-                    annotations[-1].update(id=0, area=round(w * h, 3), iscrowd=0)
-        for i, annotation in enumerate(annotations):
-            annotation['id'] = i + 1
+                    annotation = dict(id=len(annotations) + 1, image_id=number, category_id=category + 1, iscrowd=0)
+                    annotations.append(dict(annotation, bbox=[x, y, w, h], area=round(w * h, 3)))
         categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
         content = dict(images=images, annotations=annotations, categories=categories)
         (out / f'{split}.json').write_text(json.dumps(content))

@@ -1,14 +1,14 @@
 """A figure per table: AP over what the table varies, the paper's and ours."""
 
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 
 import pandas as pd
 
 from atss_plugin.analysis.style import GREY, PALETTE, figure
 
 from .paper import Row, Table
-from .report import CHANGED, SIZES, SMOKE, TRAINED, compared_data, ledger_data
+from .report import CHANGED, SIZES, SMOKE, TRAINED, compared_data, is_own, ledger_data
 
 # The tables that vary one quantity, ordered by its values.
 CURVES = {
@@ -43,7 +43,7 @@ def save_figures(tables: List[Table], report: pd.DataFrame, folder: Path) -> Lis
         quantity = next((key for key in CURVES if key in table.rows[0].settings), None)
         if quantity:
             _draw_curve(table, lines, quantity, path)
-        elif lines['paper AP'].isna().all() and lines['AP'].isna().all() and compared_data(lines):
+        elif is_own(lines) and lines['AP'].isna().all() and compared_data(lines):
             _draw_by_size(table, lines, path)
         else:
             _draw_rows(table, lines, path)
@@ -127,18 +127,25 @@ def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
         axes.set_xlabel('AP (%) on test-dev; ours on val2017' if table.number == 8 else 'AP (%)')
         _describe(axes, table, has_runs=lines['AP'].notna().any())
         for panel, (data, color, means) in zip(grid[0, 1:], panels):
-            where = means['row'].map(places)
-            panel.errorbar(
-                means[f'{data} AP'], where, xerr=means[f'{data} AP deviation'], fmt='o', capsize=3, color=color
-            )
+            _draw_means(panel, data, 'AP', means, places, color)
             _describe_panel(panel, data, means)
-            panel.set_xlabel(f'AP on the {data} (%)')
         for panel in grid[0]:
-            panel.tick_params(axis='y', length=0)
-            panel.grid(axis='y', visible=False)
-            panel.margins(x=0.12)
+            _style_rows(panel)
         fig.tight_layout()
         fig.savefig(path, bbox_inches='tight')
+
+
+def _draw_means(axes, data: str, metric: str, means: pd.DataFrame, places: Dict[str, int], color: str) -> None:
+    """Draw mean and deviation of a metric on one data set of the ledger, a row per place."""
+    where, deviation = means['row'].map(places), means[f'{data} {metric} deviation']
+    axes.errorbar(means[f'{data} {metric}'], where, xerr=deviation, fmt='o', capsize=3, color=color)
+    axes.set_xlabel(f'{metric} on the {data} (%)')
+
+
+def _style_rows(axes) -> None:
+    axes.tick_params(axis='y', length=0)
+    axes.grid(axis='y', visible=False)
+    axes.margins(x=0.12)
 
 
 def _draw_by_size(table: Table, lines: pd.DataFrame, path: Path) -> None:
@@ -148,15 +155,10 @@ def _draw_by_size(table: Table, lines: pd.DataFrame, path: Path) -> None:
     places = {row.id: -place for place, row in enumerate(table.rows)}
     with figure(len(names), 1 + len(SIZES), figsize=size, squeeze=False, sharey=True) as (fig, grid):
         for panels, (data, color, means) in zip(grid, _ledger_groups(lines, names)):
-            where = means['row'].map(places)
             for panel, (metric, objects) in zip(panels, {'AP': 'all objects', **SIZES}.items()):
-                deviation = means[f'{data} {metric} deviation']
-                panel.errorbar(means[f'{data} {metric}'], where, xerr=deviation, fmt='o', capsize=3, color=color)
+                _draw_means(panel, data, metric, means, places, color)
                 panel.set_title(objects, fontweight='normal')
-                panel.set_xlabel(f'{metric} on the {data} (%)')
-                panel.tick_params(axis='y', length=0)
-                panel.grid(axis='y', visible=False)
-                panel.margins(x=0.12)
+                _style_rows(panel)
             panels[0].set_yticks(list(places.values()), [_label(row) for row in table.rows])
             panels[0].set_ylim(min(places.values()) - 0.5, 0.5)
         fig.suptitle(f'{table.heading}: mean and standard deviation', x=0.01, ha='left', fontweight='bold')

@@ -75,12 +75,12 @@ def load_tables(path: Optional[str] = None, others: Sequence[Table] = ()) -> Lis
         for number, table in content.items()
     ]
     known = {row.id for table in [*others, *tables] for row in table.rows}
-    for row in (row for table in tables for row in table.rows):
-        if row.experiment not in known:
-            raise UsageError(f'{path}: {row.id} is the same as {row.same_as}, which does not exist')
     for table in tables:
+        ids = {row.id for row in table.rows}
         for row in table.rows:
-            if row.baseline and row.baseline not in {other.id for other in table.rows}:
+            if row.experiment not in known:
+                raise UsageError(f'{path}: {row.id} is the same as {row.same_as}, which does not exist')
+            if row.baseline and row.baseline not in ids:
                 raise UsageError(f'{path}: {row.id} is compared with {row.baseline}, which is not a row of its table')
     return tables
 

@@ -98,6 +98,11 @@ def ledger_data(report: pd.DataFrame) -> List[str]:
     return [name for name in names if report[f'{name} seeds'].notna().any()]
 
 
+def is_own(report: pd.DataFrame) -> bool:
+    """Return whether a table's report is not of the paper: no row has a number of the paper's."""
+    return bool(report['paper AP'].isna().all())
+
+
 def compared_data(report: pd.DataFrame) -> List[str]:
     """Return those on which at least two experiments of the report were run."""
     return [
@@ -161,7 +166,7 @@ def report_json(report: pd.DataFrame) -> str:
 def present(report: pd.DataFrame) -> pd.DataFrame:
     """Return one table's report in words, as a reader sees it, all strings."""
     settings = pd.DataFrame([{key: _setting(value) for key, value in line.items()} for line in report['settings']])
-    own = report['paper AP'].isna().all()  # not of the paper: nothing to subtract, but by size, too
+    own = is_own(report)  # nothing to subtract, but by size, too
     columns = {
         'row': report['row'],
         **{name: settings[name] for name in settings},
