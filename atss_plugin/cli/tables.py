@@ -15,12 +15,15 @@ examples:
   atss-plugin tables 3 4                          Tables 3 and 4 in the terminal
   atss-plugin tables --markdown > tables.md       all tables as markdown
   atss-plugin tables --figures figures            a figure for each table
+  atss-plugin tables 3 --data miniature_warm      of the results on other data sets, those on this one only
 """
 
 from pathlib import Path
+from typing import List
 
 from rich.console import Console
 
+from atss_plugin.errors import UsageError
 from atss_plugin.experiments import build_report, load_tables, select_tables
 from atss_plugin.experiments.figures import save_figures
 from atss_plugin.experiments.ledger import read_ledger
@@ -37,6 +40,7 @@ def add_arguments(parser) -> None:
     parser.add_argument('rows', nargs='*', metavar='TABLE|ROW', help='numbers of tables or ids of rows; default: all')
     parser.add_argument('--work-dirs', default='work_dirs', help='where the runs are (default: %(default)s)')
     parser.add_argument('--ledger', metavar='FILE', help="results on other data sets (default: the project's own)")
+    parser.add_argument('--data', nargs='+', metavar='NAME', help='data sets of the ledger to show (default: all)')
     form = parser.add_mutually_exclusive_group()
     form.add_argument('--markdown', action='store_true', help='print markdown')
     form.add_argument('--json', action='store_true', help='print JSON, one record per row and run')
@@ -45,7 +49,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     tables = select_tables(load_tables(), args.rows)
-    report = build_report(tables, Path(args.work_dirs), read_ledger(args.ledger))
+    report = build_report(tables, Path(args.work_dirs), _ledger(args))
     if args.figures:
         for path in save_figures(tables, report, Path(args.figures)):
             Console(stderr=True).print(f'saved {path}')
@@ -60,3 +64,12 @@ def run(args) -> int:
         else:
             console.print(to_terminal(table, part))
     return 0
+
+
+def _ledger(args) -> List[dict]:
+    lines = read_ledger(args.ledger)
+    names = list(dict.fromkeys(line['data'] for line in lines))
+    unknown = [name for name in args.data or () if name not in names]
+    if unknown:
+        raise UsageError(f'--data: the ledger has no run on {", ".join(unknown)}; it has {", ".join(names) or "none"}')
+    return [line for line in lines if not args.data or line['data'] in args.data]

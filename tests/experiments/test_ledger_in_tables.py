@@ -121,3 +121,14 @@ def test_the_command_reads_the_ledger(tmp_path, capsys):
     assert main([*words, '--figures', str(tmp_path / 'figures')]) == 0
     assert '25.5 ± 0.7 (2)' in capsys.readouterr().out
     assert (tmp_path / 'figures/table4.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_the_command_shows_the_data_sets_that_are_asked_for(tmp_path, capsys):
+    ledger = tmp_path / 'runs.jsonl'
+    write_ledger([line('t4.k3', 0, 24.0), line('t4.k3', 0, 50.0, data='bccd')], ledger)
+    words = ['tables', 't4.k3', '--work-dirs', str(tmp_path), '--ledger', str(ledger), '--data']
+    assert main([*words, 'bccd']) == 0
+    out = capsys.readouterr().out
+    assert '50.0 (1)' in out and '24.0' not in out
+    assert main([*words, 'bccd', 'aquarium']) == 2
+    assert 'no run on aquarium; it has bccd, miniature' in capsys.readouterr().err
