@@ -8,8 +8,8 @@
 # What is missing for that (a compiler, Python's headers, disk, memory) is said before anything is installed.
 # What it has already is left as it is, so an environment of your own is completed, never rebuilt:
 #   make train VENV=$VIRTUAL_ENV          (or VENV=$CONDA_PREFIX; your torch, CUDA mmcv and mmdet stay)
-#   make train TORCH=torch==2.4.1         another torch in a new environment; any arguments of `pip install` will do:
-#   make train TORCH='torch==2.1.2 --index-url INDEX'   with INDEX the package index of your CUDA version
+#   make train TORCH=torch==2.4.1         another torch in a new environment, 2.3 or later (requirements/constraints.txt has
+#                                         NumPy 2); any arguments of `pip install` will do, such as --extra-index-url
 #   make test  STACK=onedl                the maintained forks of mmengine, mmcv and mmdetection, in .venv-onedl
 #   make train ARGS='--cfg-options train_cfg.max_epochs=2'   more arguments for `mim train`; for pytest in `make test`
 

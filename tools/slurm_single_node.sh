@@ -72,7 +72,7 @@ try() {
         train_dataloader.dataset.num_images=8 val_dataloader.dataset.num_images=2)
     "${run[@]}" "${options[@]}" | tee "$dir/submitted"
     task=$(head -1 "$dir/submitted" | cut -d ' ' -f 1)
-    first="$dir/work_dirs/t4.k3/shapes-seed0"
+    first="$dir/work_dirs/t4.k3/miniature-seed0"
     echo "Waiting for the second checkpoint of the first task, $task"
     until [ -f "$first/epoch_2.pth" ]; do sleep 1; done
     echo "The signal that Slurm sends before the end of the time"

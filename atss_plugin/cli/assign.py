@@ -11,7 +11,7 @@ decide by a model's predictions get them from the model of --checkpoint.
 examples:
   atss-plugin assign atss_r50_fpn_1x.py --assigner ATSS IoU --index 7 --out pictures
   atss-plugin assign mmdet::gfl/gfl_r50_fpn_1x_coco.py --image photo.jpg --ann boxes.json --out pictures
-  atss-plugin assign miniature.py --assigner ATSS mmdet.SimOTAAssigner --checkpoint epoch_6.pth --out pictures
+  atss-plugin assign miniature.py --assigner ATSS mmdet.SimOTAAssigner --checkpoint epoch_3.pth --out pictures
 """
 
 import json

@@ -6,7 +6,7 @@ the input, scores (B, D) and labels (B, D) by falling score; rows without a dete
 docs/export.md has a program that uses it.
 
 examples:
-  atss-plugin export miniature.py work_dirs/miniature/epoch_6.pth miniature.onnx
+  atss-plugin export miniature.py work_dirs/miniature/epoch_3.pth miniature.onnx
   atss-plugin export atss_r50_fpn_1x.py iter_90000.pth atss.onnx --shape 800 1216 --batch dynamic
 """
 

@@ -12,7 +12,7 @@ These files are saved in DIR:
 The last two can be browsed object by object in any tool that reads COCO's form (FiftyOne, for one).
 
 examples:
-  atss-plugin misses miniature.py work_dirs/miniature/epoch_6.pth --assigner ATSS IoU --out misses
+  atss-plugin misses miniature.py work_dirs/miniature/epoch_3.pth --assigner ATSS IoU --out misses
 """
 
 import json

@@ -42,7 +42,7 @@ MIN_WIDTH = 120  # characters for an error's line
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('rows', nargs='+', metavar='TABLE|ROW', help='numbers of tables, ids of rows, or all')
+    parser.add_argument('rows', nargs='+', metavar='TABLE|ROW', help='numbers of tables, beyond, ids of rows, or all')
     parser.add_argument('--work-dirs', default='work_dirs', help='where runs are kept (default: %(default)s)')
     parser.add_argument(
         '--seeds', '--seed', nargs='+', type=int, default=[0], metavar='S', help='one run per seed (default: 0)'

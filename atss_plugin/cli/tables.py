@@ -37,7 +37,9 @@ MIN_WIDTH = 180  # characters that the widest table needs
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument('rows', nargs='*', metavar='TABLE|ROW', help='numbers of tables or ids of rows; default: all')
+    parser.add_argument(
+        'rows', nargs='*', metavar='TABLE|ROW', help='numbers of tables, beyond, or ids of rows; default: all'
+    )
     parser.add_argument('--work-dirs', default='work_dirs', help='where the runs are (default: %(default)s)')
     parser.add_argument('--ledger', metavar='FILE', help="results on other data sets (default: the project's own)")
     parser.add_argument('--data', nargs='+', metavar='NAME', help='data sets of the ledger to show (default: all)')

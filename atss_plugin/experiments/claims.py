@@ -63,35 +63,43 @@ class Claim:
 
 @dataclass(frozen=True)
 class Registration:
-    """All claims, and how they are judged.
+    """All claims, and how they are judged on one data set.
 
     Attributes:
-        data: the data set that decides.
+        data: the data set.
         metric: one of ``METRICS``.
         confidence: of the intervals.
-        margins: the margin of equality of each data set, in percent of AP; None until it is set.
+        margin: of equality, in percent of AP; None until it is set.
         claims: the claims.
     """
 
     data: str
     metric: str
     confidence: float
-    margins: Dict[str, Optional[float]]
+    margin: Optional[float]
     claims: List[Claim]
 
 
-def load_claims(path: Optional[Path] = None) -> Registration:
-    """Read ``evidence/claims.yml`` (that of the config root if no path is given).
+def load_claims(path: Optional[Path] = None, data: Optional[str] = None) -> Registration:
+    """Read ``evidence/claims.yml``.
+
+    Args:
+        path: the file; that of the config root if not given.
+        data: the data set; the one that decides on the claims if not given.
 
     Raises:
-        UsageError: a comparison that is not ``ROW > ROW`` or ``ROW = ROW``, or an unknown metric.
+        UsageError: a comparison that is not ``ROW > ROW`` or ``ROW = ROW``, an unknown metric, or a data set without a
+            registered margin.
     """
     path = Path(path or config_root() / 'evidence' / 'claims.yml')
     content = yaml.safe_load(path.read_text(encoding='utf-8'))
     rows = {row.id: row for table in load_tables() for row in table.rows}
     if content['metric'] not in METRICS:
         raise UsageError(f'{path}: metric {content["metric"]!r} is not one of {", ".join(METRICS)}')
-    factor = content['margin']['factor']
+    data, margin = data or content['data'], content['margin']
+    if data not in margin['deviation']:
+        raise UsageError(f'no margin is registered for {data!r}; data sets are {", ".join(margin["deviation"])}')
+    deviation = margin['deviation'][data]
     claims = [
         Claim(
             number=entry['number'],
@@ -99,19 +107,16 @@ def load_claims(path: Optional[Path] = None) -> Registration:
             section=entry['section'],
             quote=entry['quote'],
             comparisons=[_comparison(text, rows, path) for text in entry['comparisons']],
-            seeds=entry.get('seeds', content['seeds']),
+            seeds=entry.get('seeds', {}).get(data, content['seeds']),
             pooled=entry.get('pooled', False),
         )
         for entry in content['claims']
     ]
     return Registration(
-        data=content['data'],
+        data=data,
         metric=content['metric'],
         confidence=content['confidence'],
-        margins={
-            data: None if deviation is None else factor * deviation
-            for data, deviation in content['margin']['deviation'].items()
-        },
+        margin=None if deviation is None else min(margin['factor'] * deviation, margin['limit']),
         claims=claims,
     )
 

@@ -77,6 +77,8 @@ def _line(finding: Finding) -> dict:
 
 
 def _difference(first: float, second: float, digits: int) -> str:
+    if math.isnan(first - second):  # the paper does not report it
+        return '–'
     return f'{first:.{digits}f} - {second:.{digits}f} = {_signed(first - second, digits)}'
 
 

@@ -44,8 +44,8 @@ def read_ledger(path: Optional[Path] = None) -> List[dict]:
     """Read a ledger, empty if there is none yet.
 
     Raises:
-        UsageError: a line that is not JSON or lacks a field, two lines for one run, or runs of one experiment with
-            different configurations.
+        UsageError: a line that is not JSON or lacks a field, two lines for one run, runs of one experiment with
+            different configurations, or runs on one data set that started from different weights.
     """
     path = Path(path or ledger_path())
     if not path.is_file():
@@ -63,6 +63,7 @@ def read_ledger(path: Optional[Path] = None) -> List[dict]:
 def _check(lines: Sequence[dict], path: Path) -> None:
     runs: Dict[tuple, dict] = {}
     configs: Dict[tuple, dict] = {}
+    starts: Dict[str, dict] = {}
     for line in lines:
         other = runs.setdefault(_key(line), line)
         if other is not line:
@@ -72,6 +73,12 @@ def _check(lines: Sequence[dict], path: Path) -> None:
             raise UsageError(
                 f'{path}: {name_of(other)} has configuration {other["config"]}, {name_of(line)} has '
                 f'{line["config"]}: these are two experiments; keep them in two ledgers'
+            )
+        other = starts.setdefault(line['data'], line)
+        if other['start'] != line['start']:
+            raise UsageError(
+                f'{path}: {name_of(other)} started from the weights {other["start"]}, {name_of(line)} from '
+                f'{line["start"]}: they cannot be compared; keep them in two ledgers'
             )
 
 

@@ -83,24 +83,19 @@ def results(lines: Sequence[dict], data: str, metric: str) -> pd.DataFrame:
     return frame.pivot(index='seed', columns='experiment', values=metric).astype(float)
 
 
-def judge_claims(lines: Sequence[dict], registration: Registration, data: Optional[str] = None) -> List[ClaimFinding]:
+def judge_claims(lines: Sequence[dict], registration: Registration) -> List[ClaimFinding]:
     """Return the findings for every claim.
 
     Args:
         lines: the ledger.
         registration: the claims.
-        data: the data set; the registered one if not given.
     """
-    data = data or registration.data
-    frame = results(lines, data, registration.metric)
-    ended_early = [line for line in lines if line['data'] == data and line['status'] != FINISHED]
+    frame = results(lines, registration.data, registration.metric)
+    ended_early = [line for line in lines if line['data'] == registration.data and line['status'] != FINISHED]
     found = []
     for claim in registration.claims:
         pool = claim.experiments if claim.pooled else []
-        findings = [
-            _find(comparison, frame, pool, registration, registration.margins.get(data))
-            for comparison in claim.comparisons
-        ]
+        findings = [_find(comparison, frame, pool, registration) for comparison in claim.comparisons]
         for finding in findings:
             if 0 < len(finding.seeds) < claim.seeds:
                 finding.notes.append(f'{len(finding.seeds)} of {claim.seeds} seeds so far')
@@ -109,17 +104,11 @@ def judge_claims(lines: Sequence[dict], registration: Registration, data: Option
     return found
 
 
-def _find(
-    comparison: Comparison,
-    frame: pd.DataFrame,
-    pool: Sequence[str],
-    registration: Registration,
-    margin: Optional[float],
-) -> Finding:
+def _find(comparison: Comparison, frame: pd.DataFrame, pool: Sequence[str], registration: Registration) -> Finding:
     row, other = comparison.row.experiment, comparison.other.experiment
     metric = registration.metric
     paper = (comparison.row.paper.get(metric, np.nan), comparison.other.paper.get(metric, np.nan))
-    margin = None if comparison.kind == ABOVE else margin
+    margin = None if comparison.kind == ABOVE else registration.margin
     frame = frame.reindex(columns=dict.fromkeys([*frame.columns, row, other]))
     both = frame[[row, other]].dropna()
     seeds = [int(seed) for seed in both.index]

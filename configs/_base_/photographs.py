@@ -2,15 +2,20 @@
 # start. A config sets num_classes, data_root and metainfo of the data sets, and ann_file of the evaluators.
 _base_ = '../miniature_warm.py'
 
+# Photographs keep their shape; scenes have that of the input anyway.
+train_pipeline = [dict(step, keep_ratio=True) if step['type'] == 'Resize' else step for step in _base_.train_pipeline]
+test_pipeline = [dict(step, keep_ratio=True) if step['type'] == 'Resize' else step for step in _base_.test_pipeline]
+
 train_dataloader = dict(
+    batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         _delete_=True,
         type='atss_plugin.CocoDataset',
         ann_file='train.json',
         data_prefix=dict(img='images/'),
         filter_cfg=dict(filter_empty_gt=True),
-        pipeline=_base_.train_pipeline,
-    )
+        pipeline=train_pipeline,
+    ),
 )
 val_dataloader = dict(
     dataset=dict(
@@ -19,7 +24,7 @@ val_dataloader = dict(
         ann_file='val.json',
         data_prefix=dict(img='images/'),
         test_mode=True,
-        pipeline=_base_.test_pipeline,
+        pipeline=test_pipeline,
     )
 )
 test_dataloader = val_dataloader

@@ -17,5 +17,8 @@ def test_the_overlay_brings_data_and_keeps_the_row(name, row, monkeypatch):
     assert cfg.model.bbox_head.num_classes == len(classes) == len(cfg.val_dataloader.dataset.metainfo.classes)
     assert cfg.val_evaluator.ann_file == '/photographs/val.json' == cfg.test_evaluator.ann_file
     assert cfg.train_dataloader.dataset.data_root == '/photographs' == cfg.val_dataloader.dataset.data_root
+    for dataloader in (cfg.train_dataloader, cfg.val_dataloader):
+        assert [step.keep_ratio for step in dataloader.dataset.pipeline if step.type == 'Resize'] == [True]
+    assert cfg.train_dataloader.batch_sampler.type == 'AspectRatioBatchSampler'
     assert cfg.train_cfg.max_epochs == cfg.train_cfg.val_interval == cfg.param_scheduler[1].T_max
     assert start_files(cfg) == start_files(apply_overlay(load(row), 'miniature_warm.py'))

@@ -227,6 +227,13 @@ def test_damage_of_a_ledger_is_named(tmp_path):
         write_ledger([one, line('t4.k3', 1, 25.0, config='other')], path)
 
 
+def test_runs_that_started_from_other_weights_are_not_compared(tmp_path):
+    path = tmp_path / 'runs.jsonl'
+    write_ledger([line('t4.k3', 0, 25.0, start='a'), line('t4.k3', 0, 25.0, start='b', data='bccd')], path)
+    with pytest.raises(ValueError, match='t4.k5 seed 1 on miniature from b: they cannot be compared'):
+        write_ledger([line('t4.k3', 0, 25.0, start='a'), line('t4.k5', 1, 25.0, start='b')], path)
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
     recorded_folder(tmp_path / 'w/t4.k3/data-seed0', config=expected_hash(DATA, 't4.k3'))
     recorded_folder(tmp_path / 'w/t4.k3/data-seed1', config='other', seed=1)

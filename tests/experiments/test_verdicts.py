@@ -32,6 +32,7 @@ confidence: 0.95
 seeds: 3
 margin:
   factor: 2
+  limit: 10
   deviation: {{miniature: {deviation}}}
 claims:
   - number: 1
@@ -105,6 +106,16 @@ def test_nothing_is_equal_without_a_margin(tmp_path):
     (found,) = findings(tmp_path, ledger, 't4.k5 = t4.k3', deviation=None).findings
     assert found.verdict == 'not decided' and found.notes == ['no margin registered']
     assert found.ours == (0, 0, 0)
+
+
+def test_a_margin_never_exceeds_the_limit(tmp_path):
+    assert register(tmp_path, 't4.k5 = t4.k3', deviation=4).margin == 8
+    assert register(tmp_path, 't4.k5 = t4.k3', deviation=6).margin == 10
+
+
+def test_the_photographs_have_three_seeds_and_the_miniature_five():
+    seeds = {data: [claim.seeds for claim in load_claims(data=data).claims] for data in (DATA, 'bccd', 'aquarium')}
+    assert seeds == {DATA: [5] * 5 + [3] * 5, 'bccd': [3] * 10, 'aquarium': [3] * 10}
 
 
 def test_unpaired_seeds_are_left_out_and_told(tmp_path):
@@ -261,6 +272,7 @@ def test_the_command(tmp_path, capsys):
         [
             *lines(DATA, t1__retinanet_scalar=(20.0, 20.5, 21.0), t2__ssc_box=(20.9, 21.5, 22.1)),
             line('t4.k3', 0, status='failed', data=DATA),
+            line('beyond.paa', 0, 21.0, data=DATA),  # no claim of the paper's
         ],
         tmp_path / 'runs.jsonl',
     )
@@ -290,6 +302,20 @@ def test_the_command(tmp_path, capsys):
     assert '[+0.75, +1.25]' in capsys.readouterr().out
     assert main([*words, '--data', 'elsewhere']) == 2
     assert 'data sets are miniature_warm' in capsys.readouterr().err
+
+
+def test_another_metric_explains_and_is_not_judged(tmp_path, capsys):
+    values = dict(APl=(30.0, 31.0, 32.0)), dict(APl=(29.0, 30.0, 31.0))
+    ledger = [
+        line(name, seed, 20.0, data=DATA, APl=ap)
+        for name, metrics in zip(('t3.retinanet_atss', 't1.retinanet_scalar'), values)
+        for seed, ap in enumerate(metrics['APl'])
+    ]
+    write_ledger(ledger, tmp_path / 'runs.jsonl')
+    assert main(['claims', '--ledger', str(tmp_path / 'runs.jsonl'), '--metric', 'APl']) == 0
+    text = capsys.readouterr().out
+    assert '31.00 - 30.00 = +1.00' in text and '51.3 - 48.6 = +2.7' in text
+    assert 'nan -' not in text and 'shown' not in text and 'Verdicts are on AP alone' in text
 
 
 def test_a_verdict_on_fewer_seeds_than_registered_is_preliminary(tmp_path):
@@ -331,4 +357,4 @@ def test_the_margin_is_three_deviations_of_the_committed_atss_row():
     registration = load_claims()
     runs = [line for line in read_ledger() if line['data'] == DATA and line['experiment'] == 't3.retinanet_atss']
     reached = [run['AP'] for run in runs if run['seed'] < 5]
-    assert len(reached) == 5 and registration.margins[DATA] == pytest.approx(3 * np.std(reached, ddof=1), abs=3e-4)
+    assert len(reached) == 5 and registration.margin == pytest.approx(3 * np.std(reached, ddof=1), abs=3e-4)
