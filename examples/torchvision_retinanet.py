@@ -13,7 +13,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from atss_plugin.matching import atss, collect, find_pyramid
+from atss_plugin.matching import PyramidCache, atss, collect
+
+# Finding the levels of the anchors reads them; for every size of image that is done once.
+PYRAMIDS = PyramidCache()
 
 
 class ATSSRetinaNet(RetinaNet):
@@ -35,7 +38,7 @@ def match(targets: List[Dict[str, Tensor]], anchors: Tensor, topk: int = 9) -> L
         topk (int): the candidate locations on each level.
     """
     gts = collect([t['boxes'] for t in targets], [t['labels'] for t in targets], anchors)
-    return list(atss(find_pyramid(anchors), gts, topk).gt_inds - 1)
+    return list(atss(PYRAMIDS.get(anchors), gts, topk).gt_inds - 1)
 
 
 def build(num_classes: int, size: int) -> ATSSRetinaNet:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import matching
 from ..matching import Assignment, GroundTruths, Pyramid
-from ..matching.boxes import ENORMOUS, Measure, chunks, on_host
+from ..matching.boxes import Measure, at_least_float32, chunks, on_host
 
 IOU = dict(type='mmdet.BboxOverlaps2D')
 
@@ -32,6 +32,7 @@ class BatchAssignment:
         gt_bboxes (Tensor): (G, 4) the boxes of the batch, image after image.
         priors (Tensor): (N, 4).
         measure (callable): IoU, or what takes its place.
+        overlaps (Tensor, optional): (B, N) what the definition knows of ``max_overlaps``.
     """
 
     gt_inds: Tensor
@@ -44,7 +45,7 @@ class BatchAssignment:
 
     @property
     def max_overlaps(self) -> Tensor:
-        """(B, N) float, IoU with the assigned ground truth, 0 where not positive; IoUAssigner: the highest with any."""
+        """(B, N) float: see :class:`atss_plugin.matching.Assignment`; the IoU, where the definition looks at none."""
         if self.overlaps is None:  # a definition that does not look at it
             overlaps = self.measure(self.boxes_at(slice(None)).view(*self.owner.shape, 4), self.priors)
             self.overlaps = torch.where(self.owner < len(self.gt_bboxes), overlaps, torch.zeros_like(overlaps))
@@ -114,7 +115,8 @@ class Assigner(BaseAssigner):
 
         Raises:
             ValueError: priors or boxes of a wrong shape, boxes that are NaN or infinite, no labels, level sizes that do
-                not fit, or a head that needs an assigner of its own.
+                not fit, half precision too coarse for the anchors, or a head that needs an assigner of its own.
+            TypeError: no ``gt_instances``.
         """
         check_fields(pred_instances)
         # what else a head passes by position (img_meta, strides ...) is not an InstanceData
@@ -162,17 +164,22 @@ class Assigner(BaseAssigner):
                 f'{len(batch_gt_instances)} images: give one InstanceData (or None) for each image'
             )
         boxes, labels = checked_boxes('ground truth', batch_gt_instances), checked_labels(batch_gt_instances)
-        gts = matching.collect(boxes, labels, priors)
-        if on_host(priors) and not abs(float(gts.boxes.sum())) < ENORMOUS:
+        if on_host(priors):
             check_finite('ground truth', boxes)
-            gts = gts._replace(boxes=gts.boxes.clamp(-ENORMOUS, ENORMOUS))
-        gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
+        gts = matching.collect(boxes, labels, priors)
+        gts = gts._replace(ignored=self._in_ignored_regions(at_least_float32(priors), batch_gt_instances_ignore))
         if len(priors) and len(gts.boxes):
             found = self.match(priors, num_level_priors, gts, predictions)
         else:
             found = matching.unassigned(gts)
         return BatchAssignment(
-            found.gt_inds, found.labels, found.owner, gts.boxes, priors, self.measure, found.max_overlaps
+            found.gt_inds,
+            found.labels,
+            found.owner,
+            gts.boxes,
+            at_least_float32(priors),
+            self.measure,
+            found.max_overlaps,
         )
 
     def pyramid(
@@ -202,11 +209,12 @@ def as_measure(calculator) -> Measure:
         return matching.iou
 
     def measure(boxes: Tensor, priors: Tensor) -> Tensor:
+        dtype = torch.promote_types(boxes.dtype, priors.dtype)  # a calculator may compute in half precision
         if priors.dim() == 2 and boxes.dim() == 3 and boxes.size(1) == 1:  # every box with every prior
-            return calculator(priors, boxes[:, 0]).t()
+            return calculator(priors, boxes[:, 0]).t().to(dtype)
         boxes, priors = torch.broadcast_tensors(boxes, priors)
         flat = calculator(priors.reshape(-1, 4), boxes.reshape(-1, 4), is_aligned=True)
-        return flat.view(boxes.shape[:-1])
+        return flat.view(boxes.shape[:-1]).to(dtype)
 
     return measure
 
@@ -231,13 +239,8 @@ def check_fields(pred_instances: InstanceData) -> None:
             raise ValueError(FOREIGN_FIELDS[field])
 
 
-def at_least_float32(boxes: Tensor) -> Tensor:
-    """Return boxes in float32 or better: half precision cannot tell pixels apart beyond 2048, bfloat16 beyond 256."""
-    return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()
-
-
 def checked_priors(priors: Tensor) -> Tensor:
-    """Return the first four columns of the priors (N, 4 or more), at least float32, contiguous.
+    """Return the first four columns of the priors (N, 4 or more), contiguous.
 
     Raises:
         ValueError: another shape, or rotated boxes.
@@ -249,9 +252,7 @@ def checked_priors(priors: Tensor) -> Tensor:
         )
     if priors.dim() != 2 or priors.size(1) < 4:
         raise ValueError(f'priors must be (N, 4) boxes xyxy, not of shape {tuple(priors.shape)}')
-    if priors.size(1) > 4 or not priors.is_contiguous() or priors.dtype not in (torch.float32, torch.float64):
-        priors = at_least_float32(priors[:, :4]).contiguous()
-    return priors
+    return priors if priors.size(1) == 4 and priors.is_contiguous() else priors[:, :4].contiguous()
 
 
 def checked_labels(batch: List[InstanceData]) -> List[Tensor]:
@@ -273,8 +274,13 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
     """Return the boxes (G, 4) of every image, at least float32.
 
     Raises:
-        ValueError: another shape.
+        ValueError: no boxes, or another shape.
     """
+    for i, instances in enumerate(batch):
+        if 'bboxes' not in instances:
+            raise ValueError(
+                f'{what}s of image {i} in the batch have no bboxes: give an InstanceData with (G, 4) boxes'
+            )
     boxes = [at_least_float32(get_box_tensor(instances.bboxes)) for instances in batch]
     for i, box in enumerate(boxes):
         if box.dim() != 2 or box.size(1) != 4:
@@ -289,6 +295,8 @@ def check_finite(what: str, boxes: List[Tensor]) -> None:
 
     It is not called on an accelerator, where asking makes the host wait; our ``CocoDataset`` has asked before.
     """
+    if not boxes or bool(torch.cat(boxes).sum().isfinite()):
+        return
     for i, box in enumerate(boxes):
         for bad in (~box.isfinite()).any(1).nonzero().flatten().tolist():
             raise ValueError(
@@ -301,3 +309,14 @@ def check_at_least(name: str, value: int, least: int) -> None:
     """Raise a ValueError that names the argument if it is not a whole number of at least ``least``."""
     if not isinstance(value, int) or value < least:
         raise ValueError(f'{name} must be a whole number of at least {least}, not {value!r}')
+
+
+def checked_positive(name: str, values: Sequence[float]) -> List[float]:
+    """Return the numbers, one per level, as floats.
+
+    Raises:
+        ValueError: they are not a sequence of positive numbers.
+    """
+    if not isinstance(values, Sequence) or not all(value > 0 for value in values):
+        raise ValueError(f'{name} must be positive numbers of pixels, one for each level, not {values!r}')
+    return [float(value) for value in values]

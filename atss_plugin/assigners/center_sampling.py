@@ -5,7 +5,7 @@ from typing import Optional, Sequence, Tuple
 from .. import matching
 from ..matching import SCALE_RANGES, Assignment, GroundTruths
 from ..registry import TASK_UTILS
-from .base import check_at_least
+from .base import check_at_least, checked_positive
 from .spatial_scale import SpatialScaleAssigner
 
 
@@ -44,7 +44,7 @@ class CenterSamplingAssigner(SpatialScaleAssigner):
             raise ValueError(f'radius must be positive (in strides; FCOS uses 1.5), or None, not {radius}')
         self.topk = topk
         self.radius = radius
-        self.strides = [float(s) for s in strides]
+        self.strides = checked_positive('strides', strides)
 
     def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Find the anchors near the centre that meet both constraints of SSC."""

@@ -4,9 +4,9 @@ from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
 from .. import matching
+from ..matching.boxes import at_least_float32
 from ..matching.gaussian_wasserstein import AITOD_SIZE
 from ..registry import TASK_UTILS
-from .base import at_least_float32
 
 
 @TASK_UTILS.register_module()

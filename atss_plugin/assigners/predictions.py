@@ -57,4 +57,11 @@ def checked_predictions(
             f'{name} needs a predicted box for each of {size[1]} priors of {size[0]} images: bboxes (N, 4) and '
             f'{scores} (N, C) per image, not {tuple(boxes.shape)} and {tuple(values.shape)} in all'
         )
+    if on_host(gts.labels) and len(gts.boxes):
+        low, high = (int(end) for end in gts.labels.aminmax())
+        if low < 0 or high >= values.size(2):
+            raise ValueError(
+                f'{name}: the labels of the ground truths are {low} to {high}, but there are {values.size(2)} classes: '
+                'check metainfo.classes of the data set and num_classes of the head'
+            )
     return boxes, values

@@ -6,7 +6,7 @@ from .. import matching
 from ..matching import Assignment, GroundTruths
 from ..matching.rfla import RECEPTIVE_FIELDS
 from ..registry import TASK_UTILS
-from .base import Assigner, check_at_least
+from .base import Assigner, check_at_least, checked_positive
 
 
 @TASK_UTILS.register_module()
@@ -40,15 +40,15 @@ class RFLAAssigner(Assigner):
         ignore_iof_thr: float = -1,
     ) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr)
-        if len(topk) != 2:
-            raise ValueError(f'topk must be two numbers, of the first stage and of the second, not {topk}')
+        if not isinstance(topk, Sequence) or len(topk) != 2:
+            raise ValueError(f'topk must be two numbers, of the first stage and of the second, not {topk!r}')
         for k in topk:
             check_at_least('topk', k, 1)
         if decay <= 0:
             raise ValueError(f'decay must be positive (the paper uses 0.9), not {decay}')
         self.topk = (topk[0], topk[1])
         self.decay = decay
-        self.receptive_fields = [float(side) for side in receptive_fields]
+        self.receptive_fields = checked_positive('receptive_fields', receptive_fields)
         self.in_gt_box = in_gt_box
 
     def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:

@@ -5,7 +5,7 @@ from typing import Sequence
 from .. import matching
 from ..matching import Assignment, GroundTruths
 from ..registry import TASK_UTILS
-from .base import IOU, Assigner, check_at_least
+from .base import IOU, Assigner, check_at_least, checked_positive
 from .predictions import stack_predictions
 
 
@@ -53,7 +53,7 @@ class SimOTAAssigner(Assigner):
         self.candidate_topk = candidate_topk
         self.iou_weight = iou_weight
         self.cls_weight = cls_weight
-        self.strides = [float(s) for s in strides]
+        self.strides = checked_positive('strides', strides)
 
     def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Give every object its cheapest predictions."""

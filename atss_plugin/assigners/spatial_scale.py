@@ -28,7 +28,7 @@ class SpatialScaleAssigner(Assigner):
 
     def __init__(self, scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES, ignore_iof_thr: float = -1) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr)
-        if any(len(r) != 2 or not r[0] <= r[1] for r in scale_ranges):
+        if not all(isinstance(r, Sequence) and len(r) == 2 and r[0] <= r[1] for r in scale_ranges):
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
         self.scale_ranges = [(float(low), float(high)) for low, high in scale_ranges]
 

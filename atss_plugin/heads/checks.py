@@ -51,6 +51,15 @@ def drop_fixed(head: str, arguments: dict, fixed: Dict[str, Tuple[Any, str]]) ->
     return {key: value for key, value in arguments.items() if key not in fixed}
 
 
+def check_levels(feats: Sequence, strides: Sequence) -> None:
+    """Raise a UsageError unless there is a feature map for each stride."""
+    if len(feats) != len(strides):
+        raise UsageError(
+            f'the neck gives {len(feats)} feature maps, but anchor_generator.strides has {len(strides)} entries: '
+            f'write num_outs={len(strides)} in the neck, or as many strides as it has outputs'
+        )
+
+
 def with_strides(anchor_generator: ConfigType, strides: Optional[Sequence]) -> dict:
     """Return the anchor generator with the strides that mmdet's FCOSHead is given separately, if it is.
 

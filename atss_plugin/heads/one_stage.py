@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .checks import check_assigner, check_box_loss, check_train_cfg
+from .checks import check_assigner, check_box_loss, check_levels, check_train_cfg
 from .targets import assign_images, box_loss_rows, centerness_targets, needs_predictions, predict_all
 
 # The numbers of docs/recipe.md, "Anchors", "Head" and "Initial weights"
@@ -189,16 +189,19 @@ class OneStageHead(BaseDenseHead):
         Returns:
             tuple: logits (B, A * C, H, W), box regression (B, A * 4, H, W) and centerness (B, A, H, W) of each level;
             without centerness the last is empty.
+
+        Raises:
+            UsageError: another number of feature maps than of strides.
         """
+        check_levels(feats, self.prior_generator.strides)
         cls_scores, bbox_preds, centernesses = [], [], []
         for level, x in enumerate(feats):
             cls_feat = reg_feat = x
             for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs):
                 cls_feat, reg_feat = cls_conv(cls_feat), reg_conv(reg_feat)
             cls_scores.append(self.atss_cls(cls_feat))
-            bbox_pred = self.atss_reg(reg_feat)
-            # beyond float16's range with large scales, so in float32
-            bbox_preds.append(self.scales[level](bbox_pred).float() if self.scales else bbox_pred.float())
+            bbox_pred = self.atss_reg(reg_feat).float()  # the scale may take it beyond float16's range
+            bbox_preds.append(self.scales[level](bbox_pred) if self.scales else bbox_pred)
             if self.atss_centerness is not None:
                 centernesses.append(self.atss_centerness(reg_feat))
         return cls_scores, bbox_preds, centernesses or ()
@@ -287,7 +290,8 @@ class OneStageHead(BaseDenseHead):
         rows = box_loss_rows(positive)
         priors = priors.repeat(len(target.gt_inds), 1)[rows]  # (P, 4)
         mask = positive[rows]
-        deltas = outputs.deltas.flatten(0, 1)[rows]
+        # what is not finite at a background location is no part of the loss
+        deltas = torch.where(mask[:, None], outputs.deltas.flatten(0, 1)[rows], 0.0)
         boxes = target.boxes_at(rows).to(priors.dtype)
         boxes = torch.where(mask[:, None], boxes, priors)
         weight, divisor, losses = mask.float(), num_pos, {}

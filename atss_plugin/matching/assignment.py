@@ -21,8 +21,9 @@ class Assignment(NamedTuple):
         labels (Tensor): (B, N) int64, -1 where not positive.
         owner (Tensor): (B, N) int64, the row of the positive's ground truth among those of the batch; G where not
             positive.
-        max_overlaps (Tensor, optional): (B, N) float, IoU with the assigned ground truth, 0 where not positive
-            (``max_iou``: the highest IoU with any); None where the definition does not look at it.
+        max_overlaps (Tensor, optional): (B, N) float, by what the claims competed, 0 where not positive: the IoU with
+            the assigned ground truth or what takes its place, of the predicted box in TAL and SimOTA (``max_iou``: the
+            highest with any, also where not positive); None where the definition looks at none.
     """
 
     gt_inds: Tensor

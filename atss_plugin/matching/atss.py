@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .assignment import Assignment, to_highest
-from .boxes import Measure, areas, centers, inside, iou, rows, to_float64, topk_smallest
+from .boxes import Measure, centers, has_area, inside, iou, rows, to_float64, topk_smallest
 from .ground_truths import GroundTruths
 from .nearest import nearest
 from .pyramid import Pyramid
@@ -56,6 +56,7 @@ def find_candidates(
     pyramid: Pyramid, gts: GroundTruths, topk: int = 9, measure: Measure = iou, quality: Optional[Quality] = None
 ) -> Candidates:
     """Run lines 1 to 12 of Algorithm 1. Arguments as of :func:`atss`."""
+    gts.check_priors(pyramid.priors)
     # Lines 3 to 6: "select k anchor boxes whose center are closest to the center of ground-truth box g based on L2
     # distance", on each pyramid level.
     prior, level = nearest(pyramid, centers(gts.boxes), topk)
@@ -91,6 +92,9 @@ def atss(
         measure (callable): takes the place of IoU.
         quality (callable, optional): of the candidates' prior indices (G, M), what takes the place of their IoU.
         min_positives (int): a ground truth with fewer gets its next best candidates; beyond the paper.
+
+    Raises:
+        ValueError: ground truths that were collected for other priors, as in all definitions.
     """
     candidates = find_candidates(pyramid, gts, topk, measure, quality)
     # Line 13
@@ -107,7 +111,7 @@ def top_up(positive: Tensor, candidates: Candidates, gts: GroundTruths, least: i
     Those whose centre is inside come first, then by IoU; only candidates that overlap a ground truth of some area.
     """
     index, overlap = candidates.prior, to_float64(candidates.iou)
-    eligible = (overlap > 0) & (areas(to_float64(gts.boxes)) > 0)[:, None]
+    eligible = (overlap > 0) & has_area(gts.boxes)[:, None]
     if gts.ignored is not None:
         eligible &= ~gts.ignored[gts.first_slot[:-1, None] + index]
     positive = positive & eligible

@@ -19,9 +19,6 @@ INSIDE_MARGIN = 0.01
 # bound).
 DENSE_BUDGET = 1 << 19
 
-# Coordinates in pixels whose sums and squares may leave float32's range.
-ENORMOUS = 1e15
-
 # How alike boxes (..., 4) and priors (..., 4) are: (...), high where they are alike.
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,6 +26,14 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 def exact_dtype(device: torch.device) -> torch.dtype:
     """Return float64, where differences of float32 pixels are exact; float32 on devices that have no float64."""
     return torch.float32 if device.type == 'mps' else torch.float64
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return float32 and float64 as they are, anything else as float32.
+
+    Half precision cannot tell pixels apart beyond 2048, bfloat16 beyond 256.
+    """
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def to_float64(x: Tensor) -> Tensor:
@@ -55,6 +60,11 @@ def areas(boxes: Tensor) -> Tensor:
     """Return the areas (...) of boxes in square pixels."""
     size = boxes[..., 2:] - boxes[..., :2]
     return size[..., 0] * size[..., 1]
+
+
+def has_area(boxes: Tensor) -> Tensor:
+    """Return whether boxes have a positive width and height (...)."""
+    return (boxes[..., :2] < boxes[..., 2:]).all(-1)
 
 
 def iou(boxes: Tensor, priors: Tensor) -> Tensor:
@@ -99,9 +109,12 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
 
 
 def chunks(num_rows: int, row_size: int) -> Iterator[slice]:
-    """Yield slices of so many rows that a temporary of ``row_size`` elements per row fits :data:`DENSE_BUDGET`."""
+    """Yield slices of so many rows that a temporary of ``row_size`` elements per row fits :data:`DENSE_BUDGET`.
+
+    There is at least one, an empty one if there are no rows.
+    """
     step = max(1, DENSE_BUDGET // max(row_size, 1))
-    for start in range(0, num_rows, step):
+    for start in range(0, max(num_rows, 1), step):
         yield slice(start, min(start + step, num_rows))
 
 
@@ -109,11 +122,12 @@ def topk_smallest(values: Tensor, tie_break: Tensor, k: int) -> Tensor:
     """Return where the k smallest of the last dimension are, (..., k), infinite ones last.
 
     Args:
-        values (Tensor): (..., n) float.
+        values (Tensor): (..., n) float, of magnitudes from 1e-290 to 1e290; without float64 (mps) 1e-25 to 1e30.
         tie_break (Tensor): (..., n) numbers >= 0: of equal values those of smaller numbers are taken, which ``topk``
             does not promise.
         k (int): how many, at most n.
     """
+    values = to_float64(values)  # in which no difference of two float32 is lost below
     last = values.topk(k, largest=False).values[..., -1:]
     # Only the tie at the k-th value has to be decided.  Smaller values rank far below 0, those equal to it by their
     # number, greater ones far above; where the k-th is infinite, inf - inf is nan, which counts as largest.

@@ -11,8 +11,8 @@ from .assignment import Assignment, to_smallest
 from .boxes import INSIDE_MARGIN, centers, exact_dtype, from_host, rows, sides, to_float64
 from .ground_truths import GroundTruths
 from .nearest import nearest
-from .pyramid import Pyramid
-from .spatial_scale import SCALE_RANGES, Region, anchors_in, check_one_per_level, scales
+from .pyramid import Pyramid, check_one_per_level
+from .spatial_scale import SCALE_RANGES, Region, anchors_in, scales
 
 
 def center_sampling(
@@ -32,6 +32,7 @@ def center_sampling(
     Raises:
         ValueError: another number of ranges than of levels.
     """
+    gts.check_priors(pyramid.priors)
     check_one_per_level('scale_ranges', scale_ranges, pyramid)
     prior, level = nearest(pyramid, centers(gts.boxes), topk)
     device = prior.device
@@ -61,6 +62,7 @@ def center_region(
     Raises:
         ValueError: another number of ranges or strides than of levels.
     """
+    gts.check_priors(pyramid.priors)
     check_one_per_level('strides', strides, pyramid)
     box, middle = to_float64(gts.boxes), centers(gts.boxes)[:, None]
     device = box.device

@@ -6,7 +6,7 @@ Shapes broadcast.
 import torch
 from torch import Tensor
 
-from .boxes import centers
+from .boxes import centers, has_area
 
 # The average absolute size of an object of AI-TOD in pixels, which the paper takes for C (section 3.2).
 AITOD_SIZE = 12.8
@@ -24,4 +24,5 @@ def gaussian_wasserstein(boxes: Tensor, priors: Tensor, constant: float = AITOD_
     """
     distance = (centers(boxes) - centers(priors)).square().sum(-1)
     extent = ((boxes[..., 2:] - boxes[..., :2]) - (priors[..., 2:] - priors[..., :2])).square().sum(-1) / 4
-    return torch.exp(-(distance + extent).sqrt() / constant)
+    # as with IoU, nothing is like a box of no area
+    return torch.where(has_area(boxes) & has_area(priors), torch.exp(-(distance + extent).sqrt() / constant), 0.0)

@@ -9,7 +9,10 @@ from typing import List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor
 
-from .boxes import ENORMOUS, from_host, on_host
+from .boxes import at_least_float32, from_host
+
+# Coordinates in pixels whose sums and squares may leave float32's range.
+ENORMOUS = 1e15
 
 
 class GroundTruths(NamedTuple):
@@ -47,25 +50,44 @@ class GroundTruths(NamedTuple):
         """B * N."""
         return len(self.counts) * self.num_priors
 
+    def check_priors(self, priors: Tensor) -> None:
+        """Raise a ValueError if the ground truths were collected for another number of priors."""
+        if len(priors) != self.num_priors:
+            raise ValueError(
+                f'the ground truths were collected for {self.num_priors} priors, but there are {len(priors)}: give '
+                'collect() and find_pyramid() the same priors, those of this size of image'
+            )
+
 
 def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -> GroundTruths:
     """Join the ground truths of all images.
 
-    On an accelerator a box that is NaN, infinite or enormous becomes an empty one, which no prior can be positive for:
-    asking for it would make the host wait.
+    A box that is NaN, infinite or enormous becomes an empty one, for which no prior can be positive: raising an error
+    would make the host wait for an accelerator.
 
     Args:
-        boxes (sequence): (G, 4) float tensors xyxy in pixels, one per image.
+        boxes (sequence): (G, 4) tensors xyxy in pixels, one per image, computed with in float32 or better.
         labels (sequence): (G,) integer tensors, one per image.
         priors (Tensor): (N, 4) the priors that all images share.
 
     Raises:
-        ValueError: images with a different number of boxes and labels.
+        ValueError: boxes and labels of a different number of images, or of objects in an image; boxes of another
+            shape, or on another device than the priors.
     """
+    if len(boxes) != len(labels):
+        raise ValueError(f'there are boxes of {len(boxes)} images, but labels of {len(labels)}')
     counts = [len(box) for box in boxes]
     for i, (count, label) in enumerate(zip(counts, labels)):
         if len(label) != count:
             raise ValueError(f'image {i} in the batch has {count} boxes but {len(label)} labels')
+    for i, box in enumerate(boxes):
+        if box.dim() != 2 or box.size(1) != 4:
+            raise ValueError(f'the boxes of image {i} in the batch are not (G, 4) xyxy, but {tuple(box.shape)}')
+        if box.device != priors.device or labels[i].device != priors.device:
+            raise ValueError(
+                f'image {i} in the batch has boxes on {box.device} and labels on {labels[i].device}, but the priors '
+                f'are on {priors.device}: move the ground truths there'
+            )
     image = [i for i, count in enumerate(counts) for _ in range(count)]
     number = [n for count in counts for n in range(1, count + 1)]
     first_slot = [i * len(priors) for i in [*image, len(counts)]]
@@ -73,9 +95,8 @@ def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -
     numbers = array('q', [*image, *first_slot, *range(size + 1), *number, 0, -1])  # int64, quicker to copy than a list
     known = from_host(numbers, priors.device)
     image, first_slot, row, number, none = known.split([size, size + 1, size + 1, size + 1, 1])
-    joined = torch.cat(list(boxes)).detach() if counts else priors.new_zeros((0, 4))
-    if not on_host(priors):
-        largest = torch.linalg.vector_norm(joined, float('inf'), dim=1, keepdim=True)
-        joined = torch.where(largest < ENORMOUS, joined, number[-1])
-    numbers_labels = torch.cat([number, *labels, none]).view(2, size + 1)
+    joined = at_least_float32(torch.cat(list(boxes)).detach() if counts else priors.new_zeros((0, 4)))
+    largest = torch.linalg.vector_norm(joined, float('inf'), dim=1, keepdim=True)
+    joined = torch.where(largest < ENORMOUS, joined, number[-1])  # which is 0
+    numbers_labels = torch.cat([number, *(label.long() for label in labels), none]).view(2, size + 1)
     return GroundTruths(joined, numbers_labels, row, image, first_slot, counts, len(priors))

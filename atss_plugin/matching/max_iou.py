@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .assignment import Assignment, finish
-from .boxes import Measure, centers, chunks, inside, iou, to_float64
+from .boxes import Measure, at_least_float32, centers, chunks, inside, iou, to_float64
 from .ground_truths import GroundTruths
 
 
@@ -36,7 +36,12 @@ def max_iou(
         in_gt_box (bool): Table 1's "In GT box": a positive whose centre is not inside its ground truth is ignored.
         match_low_quality (bool): False drops the last rule.
         measure (callable): takes the place of IoU.
+
+    Raises:
+        ValueError: ground truths that were collected for other priors.
     """
+    gts.check_priors(priors)
+    priors = at_least_float32(priors)
     dtype = torch.promote_types(priors.dtype, gts.boxes.dtype)
     # of each image, the highest IoU of every prior
     best = priors.new_full((len(gts.counts), len(priors)), -1.0, dtype=dtype)

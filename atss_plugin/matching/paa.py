@@ -13,7 +13,7 @@ from .assignment import Assignment, finish, new_owners, to_lowest
 from .boxes import Measure, areas, intersections, iou, on_host, to_float64
 from .ground_truths import GroundTruths
 from .max_iou import max_iou
-from .predictions import Predictions, levels_of, sum_of_negatives
+from .predictions import Predictions, sum_of_negatives
 from .pyramid import Pyramid
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
@@ -102,7 +102,7 @@ def _candidates(
     Where there are fewer than k, the loss is infinite.
     """
     levels = len(pyramid.num_level_priors)
-    level = levels_of(pyramid)[slot % gts.num_priors]
+    level = pyramid.levels[slot % gts.num_priors]
     order = loss.argsort(stable=True)
     order = order[(owner * levels + level)[order].argsort(stable=True)]
     slot, owner, level, loss = slot[order], owner[order], level[order], loss[order]

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .boxes import Measure, exact_dtype
 from .ground_truths import GroundTruths
-from .pyramid import Pyramid
 
 
 class Predictions(NamedTuple):
@@ -52,11 +51,3 @@ def predicted_overlaps(predictions: Predictions, gts: GroundTruths, owner: Tenso
 def sum_of_negatives(loss: Tensor) -> Tensor:
     """Return the loss (B, N) of a location that is background for all classes, from that of each class (B, N, C)."""
     return loss.sum(-1, dtype=exact_dtype(loss.device))
-
-
-def levels_of(pyramid: Pyramid) -> Tensor:
-    """Return the level of every prior (N,)."""
-    level = pyramid.groups[0].priors.new_zeros(len(pyramid.priors))
-    for group in pyramid.groups:
-        level[group.priors] = group.level
-    return level

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .boxes import centers, exact_dtype
+from .boxes import at_least_float32, centers, exact_dtype
 
 # More grids than this in one prior tensor mean that it is not a pyramid.
 MAX_LEVELS = 16
@@ -75,6 +75,7 @@ class Pyramid:
         centers (Tensor): (N, 2) their centres, in the same precision.
         priors_and_centers (Tensor): (N, 6) the two side by side.
         points (Tensor): (N, 2) the points of their locations: the centres without float noise, float64.
+        levels (Tensor): (N,) the level of each.
         num_level_priors (list[int]): the priors of each level.
         groups (list[Locations]): the groups of locations, level by level.
         locations_per_k (int): how many locations of a group each of the k stands for: 1, but A where a caller gives A
@@ -95,8 +96,10 @@ class Pyramid:
         self.priors_and_centers = torch.cat([priors, self.centers], 1)
         self.groups = [g._replace(points=g.points.to(device, exact), priors=g.priors.to(device)) for g in groups]
         self.points = self.centers.to(exact, copy=True)
+        self.levels = torch.zeros(len(priors), dtype=torch.long, device=device)
         for group in self.groups:
             self.points[group.priors] = group.points[:, None]
+            self.levels[group.priors] = group.level
         anchors = [group.priors.size(1) for group in groups]
         members = torch.cat([F.pad(g.priors, (0, max(anchors) - a), value=-1) for a, g in zip(anchors, groups)])
         plain = members.size(1) == 1 and torch.equal(members[:, 0], torch.arange(len(priors), device=members.device))
@@ -125,21 +128,21 @@ def find_pyramid(
     priors: Tensor,
     num_level_priors: Optional[Sequence[int]] = None,
     anchors_per_location: Optional[int] = None,
-    use_grids: bool = True,
 ) -> Pyramid:
     """Read the pyramid that priors form.
 
     Args:
-        priors (Tensor): (N, 4) float boxes xyxy in pixels, level by level; N > 0.
+        priors (Tensor): (N, 4) boxes xyxy in pixels, level by level; N > 0.
         num_level_priors (sequence[int], optional): the priors of each level; inferred if None.
         anchors_per_location (int, optional): A. If locations are not found to have that many, every prior counts as a
             location of its own, and A times as many of them are taken.
-        use_grids (bool): False looks at all locations even where they form grids.
 
     Raises:
-        ValueError: priors that are not finite boxes, sizes that do not add up to N, or levels that cannot be inferred.
+        ValueError: priors that are not finite boxes, sizes that do not add up to N, levels that cannot be inferred, or
+            half precision in which the anchors do not form grids.
     """
     check_boxes(priors)
+    dtype, priors = priors.dtype, at_least_float32(priors)
     host = priors.detach().cpu()
     sizes = infer_num_level_priors(host) if num_level_priors is None else check_sizes(num_level_priors, len(priors))
     groups, start = [], 0
@@ -150,8 +153,10 @@ def find_pyramid(
     locations_per_k = 1
     if anchors_per_location is not None and any(g.priors.size(1) != anchors_per_location for g in groups):
         groups, locations_per_k = _one_each(groups), anchors_per_location
-    if not use_grids:
-        groups = [group._replace(grid=None) for group in groups]
+    if dtype in (torch.float16, torch.bfloat16) and any(group.grid is None for group in groups):
+        raise ValueError(
+            f'priors in {dtype} are too coarse to tell which of them are at one location: generate them in float32'
+        )
     return Pyramid(priors, sizes, groups, locations_per_k)
 
 
@@ -175,6 +180,15 @@ def check_sizes(num_level_priors: Sequence[int], num_priors: int) -> List[int]:
             'pass the number of priors of every level, in the order of the priors'
         )
     return sizes
+
+
+def check_one_per_level(name: str, values: Sequence, pyramid: Pyramid) -> None:
+    """Raise a ValueError unless there is one of ``values`` for each level."""
+    if len(values) != len(pyramid.num_level_priors):
+        raise ValueError(
+            f'{name} has {len(values)} entries, but the priors have {len(pyramid.num_level_priors)} '
+            f'levels (of {pyramid.num_level_priors} priors): give {name} one entry for each level'
+        )
 
 
 # ---- the locations of a level

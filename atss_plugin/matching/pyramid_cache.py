@@ -21,28 +21,30 @@ class PyramidCache:
 
     def __init__(self, max_priors: int = 1 << 21) -> None:
         self.max_priors = max_priors
-        # key, version of the tensor, pyramid; the last used is last
-        self._kept: List[Tuple[tuple, int, Pyramid]] = []
+        # key, priors as they were given, their version, pyramid; the last used is last
+        self._kept: List[Tuple[tuple, Tensor, int, Pyramid]] = []
 
-    def get(self, priors: Tensor, num_level_priors: Optional[Sequence[int]], anchors: Optional[int] = None) -> Pyramid:
+    def get(
+        self, priors: Tensor, num_level_priors: Optional[Sequence[int]] = None, anchors: Optional[int] = None
+    ) -> Pyramid:
         """Return the pyramid of these priors, found now or before; arguments as of :func:`find_pyramid`."""
         levels = None if num_level_priors is None else tuple(int(n) for n in num_level_priors)
         key = (priors.shape, priors.dtype, priors.device, levels, anchors)
-        alike = [entry for entry in reversed(self._kept) if entry[0] == key and _version(entry[2].priors) == entry[1]]
-        found = next((entry for entry in alike if entry[2].priors is priors), None) or next(
-            (entry for entry in alike if torch.equal(entry[2].priors, priors)), None
+        alike = [entry for entry in reversed(self._kept) if entry[0] == key and _version(entry[1]) == entry[2]]
+        found = next((entry for entry in alike if entry[1] is priors), None) or next(
+            (entry for entry in alike if torch.equal(entry[1], priors)), None
         )
         if found is None:
-            found = (key, _version(priors), find_pyramid(priors, levels, anchors))
+            found = (key, priors, _version(priors), find_pyramid(priors, levels, anchors))
         self._keep(found)
-        return found[2]
+        return found[3]
 
-    def _keep(self, entry: Tuple[tuple, int, Pyramid]) -> None:
+    def _keep(self, entry: Tuple[tuple, Tensor, int, Pyramid]) -> None:
         self._kept = [other for other in self._kept if other is not entry]
-        if entry[2].grids is None:
+        if entry[3].grids is None:
             return
         self._kept.append(entry)
-        while sum(len(pyramid.priors) for _, _, pyramid in self._kept) > self.max_priors and len(self._kept) > 1:
+        while sum(len(kept[1]) for kept in self._kept) > self.max_priors and len(self._kept) > 1:
             self._kept.pop(0)
 
     def __reduce__(self):

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from .assignment import Assignment, finish, to_highest
-from .boxes import centers, chunks, from_host, inside, to_float64, topk_smallest
+from .boxes import centers, chunks, from_host, has_area, inside, to_float64, topk_smallest
 from .ground_truths import GroundTruths
-from .predictions import levels_of
-from .pyramid import Pyramid
-from .spatial_scale import check_one_per_level
+from .pyramid import Pyramid, check_one_per_level
 
 # Theoretical receptive fields of P3 to P7 of ResNet-50 in pixels, those that the authors use.
 RECEPTIVE_FIELDS = (91, 267, 427, 555, 811)
@@ -47,9 +45,10 @@ def rfla(
     Raises:
         ValueError: another number of receptive fields than of levels.
     """
+    gts.check_priors(pyramid.priors)
     check_one_per_level('receptive_fields', receptive_fields, pyramid)
     fields = to_float64(from_host(receptive_fields, pyramid.points.device, torch.float32))
-    deviation = fields[levels_of(pyramid)] / 4  # half the radius
+    deviation = fields[pyramid.levels] / 4  # half the radius
     first, second = (_stage(pyramid, gts, deviation * shrink, k, in_gt_box) for shrink, k in zip((1.0, decay), topk))
     owner = torch.where(first.owner < len(gts.boxes), first.owner, second.owner)
     return finish(owner.flatten(), gts)
@@ -57,19 +56,20 @@ def rfla(
 
 def _stage(pyramid: Pyramid, gts: GroundTruths, deviation: Tensor, k: int, in_gt_box: bool) -> Assignment:
     """Return the assignment of the k locations of highest RFD."""
-    points = pyramid.points
-    number = torch.arange(len(points), dtype=points.dtype, device=points.device)
-    priors_of, likenesses = [], []
+    lowest = torch.cat([group.priors[:, 0] for group in pyramid.groups]).sort().values  # prior of each location
+    points, deviation = pyramid.points[lowest], deviation[lowest]
+    number = torch.arange(len(points), device=points.device)
+    found, likenesses = [], []
     for part in chunks(len(gts.boxes), 2 * len(points)):
         rfd = receptive_field_distance(to_float64(gts.boxes[part, None]), points, deviation)
-        priors_of.append(topk_smallest(-rfd, number, min(k, len(points))))
-        likenesses.append(rfd.gather(1, priors_of[-1]))
-    prior, likeness = torch.cat(priors_of), torch.cat(likenesses)
+        found.append(topk_smallest(-rfd, number, min(k, len(points))))
+        likenesses.append(rfd.gather(1, found[-1]))
+    location, likeness = torch.cat(found), torch.cat(likenesses)
     # nothing is like a box of no area
     positive = likeness > 0
     if in_gt_box:
-        positive = positive & inside(gts.boxes[:, None], points[prior])
-    return to_highest(prior, likeness, positive, gts)
+        positive = positive & inside(gts.boxes[:, None], points[location])
+    return to_highest(lowest[location], likeness, positive, gts)
 
 
 def receptive_field_distance(boxes: Tensor, points: Tensor, deviation: Tensor) -> Tensor:
@@ -84,4 +84,4 @@ def receptive_field_distance(boxes: Tensor, points: Tensor, deviation: Tensor) -
     ratio = deviation.square()[..., None] / variance
     apart = (centers(boxes) - points).square() / variance
     divergence = (ratio + apart - ratio.log() - 1).sum(-1) / 2
-    return torch.where((variance > 0).all(-1), 1 / (1 + divergence), 0.0)
+    return torch.where(has_area(boxes), 1 / (1 + divergence), 0.0)

@@ -9,28 +9,15 @@ import torch
 from torch import Tensor
 
 from .assignment import Assignment, counted, finish, new_owners, to_lowest
-from .boxes import Measure, areas, centers, chunks, from_host, iou, sides, to_float64, topk_smallest
+from .boxes import Measure, centers, chunks, from_host, has_area, iou, sides, to_float64, topk_smallest
 from .ground_truths import GroundTruths
-from .predictions import Predictions, levels_of, pairs, predicted_overlaps, sum_of_negatives
-from .pyramid import Pyramid
-from .spatial_scale import check_one_per_level
+from .predictions import Predictions, pairs, predicted_overlaps, sum_of_negatives
+from .pyramid import Pyramid, check_one_per_level
 
 # What a prior that is not both inside an object and near its centre costs besides; more than any other cost.
 OUTSIDE = 1e5
 EPS = 1e-7  # keeps the logarithm of an IoU of 0 finite
 LEAST_LOG = -100.0  # as in torch's binary cross entropy
-
-
-class Places(NamedTuple):
-    """Where the points are, and how far from a centre they may be.
-
-    Attributes:
-        points (Tensor): (N, 2) in pixels, float64.
-        reach (Tensor): (N, 1) in pixels.
-    """
-
-    points: Tensor
-    reach: Tensor
 
 
 class Best(NamedTuple):
@@ -71,13 +58,13 @@ def simota(
     Raises:
         ValueError: another number of strides than of levels.
     """
+    gts.check_priors(pyramid.priors)
     check_one_per_level('strides', strides, pyramid)
-    level, points = levels_of(pyramid), pyramid.points
-    reach = center_radius * to_float64(from_host(strides, points.device, torch.float32))[level]
-    places = Places(points, reach[:, None])
+    points = pyramid.points
+    reach = center_radius * to_float64(from_host(strides, points.device, torch.float32))[pyramid.levels, None]  # (N, 1)
     # unlike mmdet's, a box of no area has no positive, and makes no prior a candidate
-    has_area = (areas(to_float64(gts.boxes)) > 0)[:, None]
-    valid = _valid(gts, places, has_area)
+    exists = has_area(gts.boxes)[:, None]
+    valid = _valid(gts, points, reach, exists)
     negatives = sum_of_negatives(_background(predictions.scores))
     best = Best(points.new_full(valid.shape, float('inf')), gts.image.new_full(valid.shape, len(gts.boxes)))
     number = torch.arange(len(points), dtype=points.dtype, device=points.device)
@@ -88,8 +75,8 @@ def simota(
         image = gts.image[part]
         classification = negatives[image] - to_float64(_background(score) + score.log().clamp(min=LEAST_LOG))
         cost = cls_weight * classification - iou_weight * torch.log(to_float64(overlap) + EPS)
-        cost = cost + OUTSIDE * ~torch.logical_and(*_near(gts.boxes[part], places))
-        cost = torch.where(valid[image] & has_area[part], cost, float('inf'))
+        cost = cost + OUTSIDE * ~torch.logical_and(*_near(gts.boxes[part], points, reach))
+        cost = torch.where(valid[image] & exists[part], cost, float('inf'))
         best = _update(best, cost, gts, part)
         # dynamic k: "the sum of these IoU values represents the estimated number of positives"
         k = torch.where(valid[image], overlap, 0.0).topk(num).values.sum(1).int().clamp(min=1)
@@ -104,17 +91,17 @@ def _background(score: Tensor) -> Tensor:
     return -torch.log1p(-score).clamp(min=LEAST_LOG)
 
 
-def _near(boxes: Tensor, places: Places) -> Tuple[Tensor, Tensor]:
-    """Return which points are inside of boxes (g, 4), and which are near their centres, (g, N) each."""
-    distance = (places.points - to_float64(centers(boxes))[:, None]).abs()
-    return sides(boxes[:, None], places.points).amin(-1) > 0, (distance < places.reach).all(-1)
+def _near(boxes: Tensor, points: Tensor, reach: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return which points (N, 2) are inside of boxes (g, 4), and within reach (N, 1) of their centres, (g, N) each."""
+    distance = (points - to_float64(centers(boxes))[:, None]).abs()
+    return sides(boxes[:, None], points).amin(-1) > 0, (distance < reach).all(-1)
 
 
-def _valid(gts: GroundTruths, places: Places, has_area: Tensor) -> Tensor:
-    """Return which priors (B, N) are inside of some object of the image, or near its centre."""
-    valid = gts.image.new_zeros((len(gts.counts), len(places.points)))
-    for part in chunks(len(gts.boxes), 4 * len(places.points)):
-        candidate = torch.logical_or(*_near(gts.boxes[part], places)) & has_area[part]
+def _valid(gts: GroundTruths, points: Tensor, reach: Tensor, exists: Tensor) -> Tensor:
+    """Return which priors (B, N) are inside of some object (G, 1) of the image that exists, or near its centre."""
+    valid = gts.image.new_zeros((len(gts.counts), len(points)))
+    for part in chunks(len(gts.boxes), 4 * len(points)):
+        candidate = torch.logical_or(*_near(gts.boxes[part], points, reach)) & exists[part]
         valid.scatter_reduce_(0, gts.image[part, None].expand(candidate.shape), candidate.long(), 'amax')
     return valid > 0
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from .assignment import Assignment, to_smallest
 from .boxes import INSIDE_MARGIN, chunks, exact_dtype, from_host, to_float64
 from .ground_truths import GroundTruths
-from .pyramid import Grid, Grids, Locations, Pyramid
+from .pyramid import Grid, Grids, Locations, Pyramid, check_one_per_level
 
 # FCOS's ranges of max(l, t, r, b) in pixels, one per level, ends included.
 SCALE_RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, float('inf')))
@@ -54,6 +54,7 @@ def spatial_scale(
     Raises:
         ValueError: another number of ranges than of levels.
     """
+    gts.check_priors(pyramid.priors)
     box = to_float64(gts.boxes)
     region = Region(box, box[:, None], INSIDE_MARGIN, *scales(pyramid, scale_ranges))
     return to_smallest(anchors_in(pyramid, region), gts)
@@ -65,15 +66,6 @@ def scales(pyramid: Pyramid, scale_ranges: Sequence[Tuple[float, float]]) -> Tup
     ranges = [scale_ranges[group.level] for group in pyramid.groups]
     device = pyramid.priors.device
     return from_host(ranges, device, exact_dtype(device)), [high for _, high in ranges]
-
-
-def check_one_per_level(name: str, values: Sequence, pyramid: Pyramid) -> None:
-    """Raise a ValueError unless there is one of ``values`` for each level."""
-    if len(values) != len(pyramid.num_level_priors):
-        raise ValueError(
-            f'{name} has {len(values)} entries, but the priors have {len(pyramid.num_level_priors)} '
-            f'levels (of {pyramid.num_level_priors} priors): give {name} one entry for each level'
-        )
 
 
 def anchors_in(pyramid: Pyramid, region: Region) -> Iterator[Tuple[slice, Tensor, Tensor]]:

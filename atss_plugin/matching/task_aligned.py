@@ -34,13 +34,14 @@ def task_aligned(
         alpha, beta (float): the exponents.
         measure (callable): takes the place of IoU.
     """
+    gts.check_priors(pyramid.priors)
     num = len(pyramid.priors)
-    number = torch.arange(num, dtype=pyramid.centers.dtype, device=pyramid.priors.device)
+    number = torch.arange(num, device=pyramid.priors.device)
     found = []
     for part in chunks(len(gts.boxes), 4 * num):
         overlap, score = pairs(predictions, gts, part, measure)
         alignment = score**alpha * overlap**beta
-        prior = topk_smallest(-alignment.to(number.dtype), number, min(topk, num))  # (g, k)
+        prior = topk_smallest(-alignment, number, min(topk, num))  # (g, k)
         found.append((prior, overlap.gather(1, prior), alignment.gather(1, prior)))
     prior, overlap, alignment = (torch.cat(column) for column in zip(*found))
     positive = (alignment > 0) & inside(gts.boxes[:, None], pyramid.centers[prior])

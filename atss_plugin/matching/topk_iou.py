@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .assignment import Assignment, to_highest
-from .boxes import Measure, centers, chunks, inside, iou, to_float64, topk_smallest
+from .boxes import Measure, at_least_float32, centers, chunks, inside, iou, to_float64, topk_smallest
 from .ground_truths import GroundTruths
 
 
@@ -23,7 +23,12 @@ def topk_iou(priors: Tensor, gts: GroundTruths, topk: int = 9, measure: Measure 
         gts (GroundTruths): the ground truths.
         topk (int): k, anchors over all levels.
         measure (callable): takes the place of IoU.
+
+    Raises:
+        ValueError: ground truths that were collected for other priors.
     """
+    gts.check_priors(priors)
+    priors = at_least_float32(priors)
     points, middle = to_float64(centers(priors)), to_float64(centers(gts.boxes))
     farthest = points.new_full((len(gts.counts),), torch.finfo(torch.float32).tiny)
     for part in chunks(len(middle), len(points)):

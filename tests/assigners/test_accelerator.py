@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from torch.testing import assert_close
 
 from atss_plugin.assigners import ATSSAssigner, DDODAssigner, SpatialScaleAssigner, TopKIoUAssigner, base, iou, topk_iou
-from atss_plugin.matching import assignment, boxes, ground_truths
+from atss_plugin.matching import assignment, boxes
 from tests.matching.test_pyramid import QUICK, boxes_near, layouts
 from tests.reference.definitions import MAKERS, define
 from tests.reference.scenes import assert_same_assignment, instances, make_layout, random_boxes
@@ -24,7 +24,7 @@ from tests.reference.scenes import assert_same_assignment, instances, make_layou
 def everything(on_host: bool):
     """Make every tensor count as on the host, or not."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (assignment, ground_truths, base, iou, topk_iou):
+        for module in (assignment, base, iou, topk_iou):
             patch.setattr(module, 'on_host', lambda tensor: on_host)
         yield
 

@@ -10,6 +10,8 @@ from atss_plugin.assigners import (
     CenterSamplingAssigner,
     DDODAssigner,
     IoUAssigner,
+    RFLAAssigner,
+    SimOTAAssigner,
     SpatialScaleAssigner,
     TopKIoUAssigner,
 )
@@ -61,6 +63,10 @@ class TestGroundTruths:
         images = [instances([[0.0, 0.0, 9.0, 9.0]]), InstanceData(bboxes=torch.zeros(1, 4))]
         with pytest.raises(ValueError, match='ground truths of image 1 in the batch have no labels'):
             assign(name, images)
+
+    def test_no_boxes(self):
+        with pytest.raises(ValueError, match='ground truths of image 1 in the batch have no bboxes'):
+            assign('atss', [instances([[0.0, 0.0, 9.0, 9.0]]), InstanceData(labels=torch.zeros(1).long())])
 
     def test_labels(self):
 
@@ -153,7 +159,9 @@ class TestSettings:
         with pytest.raises(ValueError, match=f'radius must be positive .* not {radius}'):
             CenterSamplingAssigner(radius=radius)
 
-    @pytest.mark.parametrize('ranges', [[(64, -1)], [(1, 2, 3)], [(0, NAN)]], ids=['turned', 'triple', 'nan'])
+    @pytest.mark.parametrize(
+        'ranges', [[(64, -1)], [(1, 2, 3)], [(0, NAN)], [64, 128]], ids=['turned', 'triple', 'nan', 'flat']
+    )
     @pytest.mark.parametrize('kind', [SpatialScaleAssigner, CenterSamplingAssigner])
     def test_scale_ranges(self, kind, ranges):
         with pytest.raises(ValueError, match=r'scale_ranges must be \(low, high\) pairs with low <= high'):
@@ -173,6 +181,20 @@ class TestSettings:
             ValueError, match='scale_ranges has 2 entries, but the priors have 5 levels.*one entry for each'
         ):
             assigner.assign_batch(layout.priors, layout.num_level_priors, [instances([[0.0, 0.0, 50.0, 50.0]])])
+
+    @pytest.mark.parametrize('values', [(8, 0), (8, -16), 8])
+    def test_strides_and_fields(self, values):
+        for make in (
+            lambda: CenterSamplingAssigner(radius=1.5, strides=values),
+            lambda: SimOTAAssigner(strides=values),
+            lambda: RFLAAssigner(receptive_fields=values),
+        ):
+            with pytest.raises(ValueError, match='must be positive numbers of pixels, one for each level'):
+                make()
+
+    def test_two_stages(self):
+        with pytest.raises(ValueError, match='topk must be two numbers, of the first stage and of the second, not 3'):
+            RFLAAssigner(topk=3)
 
     def test_strides_of_other_levels(self):
         layout = make_layout()

@@ -91,10 +91,14 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize('dtype', HALVES)
 @pytest.mark.parametrize('assigner', OURS)
-def test_half_precision_priors_and_boxes_are_assigned_in_float32(assigner, dtype):
-    """Half precision rounds this pyramid, which loses its lattice; nothing is rounded any further."""
+def test_priors_that_half_precision_rounds(assigner, dtype):
+    """Definitions that need no pyramid compute with them in float32; the others cannot tell locations apart."""
     priors, levels = pyramid_of(320, ratios=[1.0], octave_base_scale=4, scales_per_octave=3)
     priors, boxes = priors.to(dtype), random_boxes(20, 320, 0).to(dtype)
+    if not isinstance(assigner, (IoUAssigner, TopKIoUAssigner)):
+        with pytest.raises(ValueError, match=r'priors in torch.\w*float16 are too coarse .* generate them in float32'):
+            assign(assigner, priors, levels, boxes)
+        return
     found = assign(assigner, priors, levels, boxes)
     assert found.max_overlaps.dtype == torch.float32
     assert_same(found, assign(assigner, priors.float(), levels, boxes.float()))
@@ -385,3 +389,12 @@ def test_nothing_in_a_training_step_waits_for_the_device(name, monkeypatch):
         sum(head.loss_by_feat(*outputs, gts, metas).values()).backward()
     assert waits.noted == []
     assert all(p.grad is not None for p in head.parameters())
+
+
+def test_a_calculator_that_computes_in_half_precision():
+    """Its numbers take part in those of the boxes; torch does not scatter one dtype into another."""
+    priors, levels = pyramid_of(128, ratios=[1.0], octave_base_scale=4, scales_per_octave=1)
+    calculator = dict(type='mmdet.BboxOverlaps2D', scale=512.0, dtype='fp16')
+    for assigner in (IoUAssigner(iou_calculator=calculator), ATSSAssigner(iou_calculator=calculator)):
+        found = assign(assigner, priors.double(), levels, random_boxes(4, 128, 1).double())
+        assert found.max_overlaps.dtype == torch.float64 and (found.gt_inds > 0).any()

@@ -17,6 +17,7 @@ from mmengine.structures import InstanceData
 from torch.testing import assert_close
 
 import atss_plugin.heads  # noqa: F401, registers the heads
+from atss_plugin.heads import one_stage
 from tests.reference.scenes import instances, random_boxes
 
 SIZE = (128, 160)
@@ -221,6 +222,28 @@ class TestNoGroundTruth:
         useless = [instances([[30.0, 30.0, 30.0, 50.0], [900.0, 900.0, 950.0, 950.0]])]
         for key, value in losses_of(head, feats, [instances([])]).items():
             assert_close(losses_of(head, feats, useless)[key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('variant', ['box', 'point', 'plain'])
+def test_what_is_not_finite_at_a_background_location_is_no_part_of_the_box_loss(variant, monkeypatch):
+    """On an accelerator, which looks at all locations, as on the CPU, which looks at the positives."""
+    found = []
+    for rows in (one_stage.box_loss_rows, lambda positive: slice(None)):
+        monkeypatch.setattr(one_stage, 'box_loss_rows', rows)
+        head, feats = make_head(VARIANTS[variant]), make_feats(2)
+        outputs = head(feats)
+        outputs[1][0].data[1, :, 0, 0] = torch.tensor([float('inf'), float('nan'), 1.0, -float('inf')])
+        losses = head.loss_by_feat(*outputs, [instances([[20.0, 20.0, 50.0, 60.0]]), instances([])], [{}] * 2)
+        losses['loss_bbox'].backward()
+        assert bool(head.atss_reg.bias.grad.isfinite().all())
+        found.append(float(losses['loss_bbox']))
+    assert found[0] > 0 and found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+@pytest.mark.parametrize('num', [4, 6])
+def test_a_neck_with_another_number_of_levels(num):
+    with pytest.raises(ValueError, match=f'the neck gives {num} feature maps, but .*strides has 5 .* num_outs=5'):
+        make_head(VARIANTS['box'])((make_feats(1) * 2)[:num])
 
 
 @pytest.mark.parametrize('variant', VARIANTS)

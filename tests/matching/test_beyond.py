@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from atss_plugin.assigners import (
     ATSSAssigner,
     DDODAssigner,
+    IoUAssigner,
     PAAAssigner,
     RFLAAssigner,
     SimOTAAssigner,
@@ -31,6 +32,9 @@ MAKERS = {
     'task_aligned': lambda strides, **kw: TaskAlignedAssigner(**kw),
     'paa': lambda strides, **kw: PAAAssigner(**kw),
     'rfla': lambda strides, **kw: RFLAAssigner(receptive_fields=[10 * x for x, _ in strides], **kw),
+    'iou_nwd': lambda strides, **kw: IoUAssigner(
+        0.7, 0.3, iou_calculator=dict(type='atss_plugin.GaussianWasserstein'), **kw
+    ),
     'atss_nwd': lambda strides, **kw: ATSSAssigner(iou_calculator=dict(type='atss_plugin.GaussianWasserstein'), **kw),
 }
 
@@ -53,7 +57,7 @@ def test_the_same_on_an_accelerator(name, data):
     results = []
     for answer in (True, False):
         with on_host(answer):
-            assigner = MAKERS[name](layout.strides, ignore_iof_thr=-1 if name == 'atss_nwd' else 0.5)
+            assigner = MAKERS[name](layout.strides, ignore_iof_thr=-1 if 'nwd' in name else 0.5)
             results.append(assigner.assign_batch(layout.priors, layout.num_level_priors, images, ignored, predictions))
     assert_same_assignment(*results)
 
@@ -118,16 +122,28 @@ def test_ignored_regions_have_no_positive(name):
 
 
 @pytest.mark.parametrize('name', MAKERS)
-def test_boxes_of_no_area_have_no_positive_and_take_none(name):
-    """What a box that is not finite becomes on an accelerator, too."""
+@pytest.mark.parametrize(
+    'box',
+    [[0.0] * 4, [70.0] * 4, [70.0, 70.0, 70.0, 90.0], [110.0, 125.0, 30.0, 40.0], [110.0, 40.0, 30.0, 125.0]],
+    ids=['what is not finite becomes', 'point', 'line', 'turned twice', 'turned'],
+)
+def test_boxes_of_no_area_have_no_positive_and_take_none(name, box):
     layout = make_layout()
     good = random_boxes(3, seed=5)
-    gts, empty = instances(good, torch.arange(3)), instances(torch.cat([good, torch.zeros(1, 4)]), torch.arange(4))
+    gts, empty = instances(good, torch.arange(3)), instances(torch.cat([good, torch.tensor([box])]), torch.arange(4))
     predicted = predict(layout, gts, 0)
     found, expected = (
         MAKERS[name](layout.strides).assign_batch(layout.priors, None, [g], None, [predicted]) for g in (empty, gts)
     )
     assert_close(found.gt_inds, expected.gt_inds, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('name', ['simota', 'task_aligned', 'paa', 'ddod'])
+def test_labels_that_the_predictions_do_not_have(name):
+    layout, gts = make_layout(), instances(random_boxes(2), torch.tensor([0, 8]))
+    assigner = DDODAssigner() if name == 'ddod' else MAKERS[name](layout.strides)
+    with pytest.raises(ValueError, match='labels of the ground truths are 0 to 8, but there are 8 classes'):
+        assigner.assign_batch(layout.priors, None, [gts], None, [predict(layout, instances(gts.bboxes), 0)])
 
 
 @pytest.mark.parametrize('name', ['simota', 'task_aligned', 'paa', 'rfla'])

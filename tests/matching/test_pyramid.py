@@ -14,7 +14,7 @@ from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from torch.testing import assert_close
 
 from atss_plugin.assigners import ATSSAssigner
-from atss_plugin.matching import find_pyramid, nearest
+from atss_plugin.matching import Pyramid, find_pyramid, nearest
 from atss_plugin.matching.pyramid import infer_num_level_priors
 from tests.reference import oracle
 from tests.reference.definitions import MAKERS, define
@@ -35,6 +35,12 @@ A3_SCALES = dict(ratios=[1.0], octave_base_scale=4, scales_per_octave=3)
 A9 = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3)
 ANCHORS = dict(a1=A1, a1_flat=A1_FLAT, a3=A3, a3_scales=A3_SCALES, a9=A9)
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+def without_grids(pyramid):
+    """The same pyramid, all of whose locations are looked at."""
+    groups = [group._replace(grid=None) for group in pyramid.groups]
+    return Pyramid(pyramid.priors, pyramid.num_level_priors, groups, pyramid.locations_per_k)
 
 
 @st.composite
@@ -94,7 +100,7 @@ def one_point(layout: Layout) -> bool:
 
 def dense_twin(assigner, layout: Layout):
     """Make an assigner look at all priors."""
-    pyramid = find_pyramid(layout.priors, layout.num_level_priors, use_grids=False)
+    pyramid = without_grids(find_pyramid(layout.priors, layout.num_level_priors))
     assigner.pyramids = SimpleNamespace(get=lambda *args: pyramid)
     return assigner
 
@@ -104,7 +110,8 @@ def dense_twin(assigner, layout: Layout):
 def test_nearest_equals_dense(data):
     layout = data.draw(layouts())
     boxes, k = data.draw(boxes_near(layout)), data.draw(st.integers(1, 20))
-    pyramid, dense = (find_pyramid(layout.priors, layout.num_level_priors, use_grids=on) for on in (True, False))
+    pyramid = find_pyramid(layout.priors, layout.num_level_priors)
+    dense = without_grids(pyramid)
     assert pyramid.grids is not None and dense.grids is None
     centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
     found = pick(pyramid, centers, k)
@@ -224,7 +231,8 @@ class TestLevels:
         levels = generator.grid_priors([(n, n) for n in sizes], device='cpu')
         priors, num_level_priors = torch.cat(levels), [len(level) for level in levels]
         assert infer_num_level_priors(priors) == num_level_priors
-        pyramid, dense = (find_pyramid(priors, None, use_grids=on) for on in (True, False))
+        pyramid = find_pyramid(priors)
+        dense = without_grids(pyramid)
         assert pyramid.grids is not None
         boxes = random_boxes(12, (300, 300), seed=1)
         centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
@@ -301,7 +309,7 @@ class TestCropped:
             assert infer_num_level_priors(cropped.priors) == [n for n in cropped.num_level_priors if n]
         boxes = data.draw(boxes_near(layout))
         centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
-        dense = find_pyramid(cropped.priors, cropped.num_level_priors, use_grids=False)
+        dense = without_grids(find_pyramid(cropped.priors, cropped.num_level_priors))
         assert pick(pyramid, centers, 9) == pick(dense, centers, 9)
         answer = oracle.atss(to_scene(cropped, boxes))
         got = ATSSAssigner().assign_batch(
@@ -347,7 +355,8 @@ class TestCropped:
             return
         boxes = data.draw(boxes_near(layout))
         centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
-        pyramid, dense = (find_pyramid(cropped.priors, cropped.num_level_priors, use_grids=on) for on in (True, False))
+        pyramid = find_pyramid(cropped.priors, cropped.num_level_priors)
+        dense = without_grids(pyramid)
         assert pyramid.grids is not None
         assert pick(pyramid, centers, 9) == pick(dense, centers, 9)
 
@@ -357,7 +366,8 @@ def test_ties_on_the_diagonal():
     priors = make_layout(size=(256, 256), strides=(4, 8), **A1)
     random = np.random.RandomState(0)
     points = torch.from_numpy(random.uniform(0, 250, 3000)[:, None].repeat(2, 1))
-    pyramid, dense = (find_pyramid(priors.priors, priors.num_level_priors, use_grids=on) for on in (True, False))
+    pyramid = find_pyramid(priors.priors, priors.num_level_priors)
+    dense = without_grids(pyramid)
     for k in (2, 5, 9):
         assert pick(pyramid, points, k) == pick(dense, points, k)
 

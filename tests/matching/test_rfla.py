@@ -42,6 +42,17 @@ def by_loops(layout, gts, fields, topk, decay, in_gt_box):
     return torch.tensor(found)
 
 
+def test_locations_are_ranked_however_many_anchors_they_have():
+    boxes = [instances([[30.0, 40.0, 110.0, 125.0], [8.0, 9.0, 30.0, 33.0]], torch.arange(2))]
+    one, three = make_layout(), make_layout(ratios=[0.5, 1.0, 2.0], octave_base_scale=8, scales_per_octave=1)
+    found, tripled = (
+        RFLAAssigner().assign_batch(layout.priors, layout.num_level_priors, boxes).gt_inds[0] for layout in (one, three)
+    )
+    assert (found > 0).sum() > 4
+    assert_close(tripled.view(-1, 3)[:, 0], found, rtol=0, atol=0)
+    assert not tripled.view(-1, 3)[:, 1:].any()
+
+
 @QUICK
 @given(st.data())
 def test_equals_loops(data):

@@ -37,6 +37,22 @@ def test_of_equal_alignments_the_lower_prior():
     assert found.gt_inds[0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize('side', [1.0, 4.0, 8.0])
+def test_alignments_near_zero_are_told_apart(side):
+    """A large object while all predicted boxes are still small: t is 1e-22 to 1e-33 (mmdet agrees in float32)."""
+    layout, gts = make_layout(size=(256, 320)), instances([[10.0, 12.0, 310.0, 250.0]])
+    points = torch.from_numpy(layout.points).float()
+    half = side * (1 + torch.rand(len(points), 1, generator=torch.Generator().manual_seed(0))) / 2
+    predicted = InstanceData(
+        bboxes=torch.cat([points - half, points + half], 1), scores=torch.full((len(points), 2), 0.01)
+    )
+    found = TaskAlignedAssigner().assign_batch(layout.priors, None, [gts], None, [predicted]).gt_inds[0]
+    given = InstanceData(priors=layout.priors, bboxes=predicted.bboxes, scores=predicted.scores)
+    expected = MMDetTaskAlignedAssigner(13).assign(given, gts, None, 1, 6).gt_inds
+    assert expected.sum() == 13
+    assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_bad_input():
     layout, gts = make_layout(), [instances([[8.0, 8.0, 56.0, 56.0]])]
     with pytest.raises(ValueError, match='TaskAlignedAssigner needs scores and bboxes .* this head does not pass'):
