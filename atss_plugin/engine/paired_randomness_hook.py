@@ -23,7 +23,7 @@ class PairedRandomnessHook(Hook):
     resumed run ends as an uninterrupted one. The order of the images depends on the seed alone in mmengine as well.
 
     Layers of the head draw one after the other, its towers first: they are equal in all rows, an output layer is if
-    all before it have the same shape.
+    all before it have the same shape, and the classification only among rows with centerness, or without.
     """
 
     def before_run(self, runner: Runner) -> None:
