@@ -5,6 +5,7 @@ Legend: N priors, G ground truths of all images together, B images, I ignored re
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from math import isfinite
 from typing import List, Optional, Sequence, Union
 
 import torch
@@ -295,7 +296,7 @@ def check_finite(what: str, boxes: List[Tensor]) -> None:
 
     It is not called on an accelerator, where asking makes the host wait; our ``CocoDataset`` has asked before.
     """
-    if not boxes or bool(torch.cat(boxes).sum().isfinite()):
+    if not boxes or isfinite(float(torch.cat(boxes).sum())):
         return
     for i, box in enumerate(boxes):
         for bad in (~box.isfinite()).any(1).nonzero().flatten().tolist():
