@@ -6,7 +6,7 @@
 #   export SLURM_CONF=DIR/slurm.conf        in the shell that submits
 #   tools/slurm_single_node.sh try DIR      start, an array of two short runs, one of them requeued in its midst, stop
 #   tools/slurm_single_node.sh stop DIR
-set -eu
+set -euo pipefail
 action=${1:?start, try or stop} dir=$(realpath -m "${2:?a folder}")
 export SLURM_CONF=$dir/slurm.conf
 python=${PYTHON:-python}
