@@ -105,8 +105,9 @@ class Assigner(BaseAssigner):
         keyword.  What else heads pass (``img_meta``) is not needed.
 
         Args:
-            pred_instances (InstanceData): ``priors`` (N, 4 or more columns) xyxy in pixels, of any float dtype; for a
-                definition that looks at predictions also ``bboxes`` (N, 4) and ``scores`` (N, C).
+            pred_instances (InstanceData): ``priors`` (N, 4 or more columns) xyxy in pixels, computed with in
+                float32 or better (half precision may have moved the anchors of a location apart: then each counts as
+                a location); for a definition that looks at predictions also ``bboxes`` (N, 4) and ``scores`` (N, C).
             num_level_priors (list[int], optional): the priors of each level; inferred from the priors if not given.
             gt_instances (InstanceData): ``bboxes`` (G, 4) and ``labels`` (G,).
             gt_instances_ignore (InstanceData, optional): ``bboxes`` (I, 4) of regions to be ignored.
@@ -116,7 +117,7 @@ class Assigner(BaseAssigner):
 
         Raises:
             ValueError: priors or boxes of a wrong shape, boxes that are NaN or infinite, no labels, level sizes that do
-                not fit, half precision too coarse for the anchors, or a head that needs an assigner of its own.
+                not fit, or a head that needs an assigner of its own.
             TypeError: no ``gt_instances``.
         """
         check_fields(pred_instances)
@@ -168,19 +169,13 @@ class Assigner(BaseAssigner):
         if on_host(priors):
             check_finite('ground truth', boxes)
         gts = matching.collect(boxes, labels, priors)
-        gts = gts._replace(ignored=self._in_ignored_regions(at_least_float32(priors), batch_gt_instances_ignore))
+        gts = gts._replace(ignored=self._in_ignored_regions(priors, batch_gt_instances_ignore))
         if len(priors) and len(gts.boxes):
             found = self.match(priors, num_level_priors, gts, predictions)
         else:
             found = matching.unassigned(gts)
         return BatchAssignment(
-            found.gt_inds,
-            found.labels,
-            found.owner,
-            gts.boxes,
-            at_least_float32(priors),
-            self.measure,
-            found.max_overlaps,
+            found.gt_inds, found.labels, found.owner, gts.boxes, priors, self.measure, found.max_overlaps
         )
 
     def pyramid(
@@ -241,7 +236,7 @@ def check_fields(pred_instances: InstanceData) -> None:
 
 
 def checked_priors(priors: Tensor) -> Tensor:
-    """Return the first four columns of the priors (N, 4 or more), contiguous.
+    """Return the first four columns of the priors (N, 4 or more), at least float32, contiguous.
 
     Raises:
         ValueError: another shape, or rotated boxes.
@@ -253,7 +248,9 @@ def checked_priors(priors: Tensor) -> Tensor:
         )
     if priors.dim() != 2 or priors.size(1) < 4:
         raise ValueError(f'priors must be (N, 4) boxes xyxy, not of shape {tuple(priors.shape)}')
-    return priors if priors.size(1) == 4 and priors.is_contiguous() else priors[:, :4].contiguous()
+    if priors.size(1) > 4 or not priors.is_contiguous():
+        priors = priors[:, :4].contiguous()
+    return at_least_float32(priors)
 
 
 def checked_labels(batch: List[InstanceData]) -> List[Tensor]:
@@ -278,7 +275,7 @@ def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
         ValueError: no boxes, or another shape.
     """
     for i, instances in enumerate(batch):
-        if 'bboxes' not in instances:
+        if getattr(instances, 'bboxes', None) is None:
             raise ValueError(
                 f'{what}s of image {i} in the batch have no bboxes: give an InstanceData with (G, 4) boxes'
             )
@@ -318,6 +315,10 @@ def checked_positive(name: str, values: Sequence[float]) -> List[float]:
     Raises:
         ValueError: they are not a sequence of positive numbers.
     """
-    if not isinstance(values, Sequence) or not all(value > 0 for value in values):
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = [0.0]
+    if not all(number > 0 for number in numbers):
         raise ValueError(f'{name} must be positive numbers of pixels, one for each level, not {values!r}')
-    return [float(value) for value in values]
+    return numbers

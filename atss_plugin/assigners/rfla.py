@@ -40,7 +40,7 @@ class RFLAAssigner(Assigner):
         ignore_iof_thr: float = -1,
     ) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr)
-        if not isinstance(topk, Sequence) or len(topk) != 2:
+        if not hasattr(topk, '__len__') or len(topk) != 2:
             raise ValueError(f'topk must be two numbers, of the first stage and of the second, not {topk!r}')
         for k in topk:
             check_at_least('topk', k, 1)

@@ -28,9 +28,13 @@ class SpatialScaleAssigner(Assigner):
 
     def __init__(self, scale_ranges: Sequence[Tuple[float, float]] = SCALE_RANGES, ignore_iof_thr: float = -1) -> None:
         super().__init__(ignore_iof_thr=ignore_iof_thr)
-        if not all(isinstance(r, Sequence) and len(r) == 2 and r[0] <= r[1] for r in scale_ranges):
+        try:
+            ranges = [(float(low), float(high)) for low, high in scale_ranges]
+        except (TypeError, ValueError):
+            ranges = [(1.0, 0.0)]
+        if not all(low <= high for low, high in ranges):
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
-        self.scale_ranges = [(float(low), float(high)) for low, high in scale_ranges]
+        self.scale_ranges = ranges
 
     def match(self, priors, num_level_priors, gts: GroundTruths, predictions=None) -> Assignment:
         """Find the anchors that meet both constraints."""

@@ -132,7 +132,6 @@ def _nearest_of_all(pyramid: Pyramid, points: Tensor, k: int) -> Tuple[Tensor, T
             topk_smallest((group.points - points[part, None]).square().sum(-1), number, min(k, num))  # (g, n) to (g, k)
             for part in chunks(len(points), num)
         ]
-        chosen = torch.cat(parts) if parts else group.priors.new_zeros((0, min(k, num)))
-        found.append(group.priors[chosen].flatten(1))
+        found.append(group.priors[torch.cat(parts)].flatten(1))
         level += [group.level] * found[-1].size(1)
     return torch.cat(found, 1), tuple(level)

@@ -150,13 +150,13 @@ def find_pyramid(
         if size:
             groups += _group_level(level, host, slice(start, start + size))
         start += size
+    if dtype in (torch.float16, torch.bfloat16) and any(group.grid is None for group in groups):
+        raise ValueError(
+            f'the priors, in {dtype}, do not form grids: generate them in float32, which does not round them'
+        )
     locations_per_k = 1
     if anchors_per_location is not None and any(g.priors.size(1) != anchors_per_location for g in groups):
         groups, locations_per_k = _one_each(groups), anchors_per_location
-    if dtype in (torch.float16, torch.bfloat16) and any(group.grid is None for group in groups):
-        raise ValueError(
-            f'priors in {dtype} are too coarse to tell which of them are at one location: generate them in float32'
-        )
     return Pyramid(priors, sizes, groups, locations_per_k)
 
 

@@ -32,7 +32,8 @@ def rfla(
     The effective receptive field of a location is a Gaussian around its point, its deviation half the radius of the
     theoretical one.  First the k1 locations of highest RFD are positive; then, with fields ``decay`` times as wide, the
     k2 of highest RFD, unless they are positive already (for whatever object).  A location that several objects of a
-    stage claim goes to the highest RFD.  With A anchors per location the lowest of them are taken.
+    stage claim goes to the highest RFD.  With A anchors per location the lowest of them are taken (where
+    anchors at the border were cut off one by one, every shape of anchor has locations of its own).
 
     Args:
         pyramid (Pyramid): the priors, of which only the points count.

@@ -1,5 +1,6 @@
 """Bad input: a clear error that names what to change. (Data sets: test_coco_dataset.py.)"""
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS, TASK_UTILS
@@ -182,7 +183,7 @@ class TestSettings:
         ):
             assigner.assign_batch(layout.priors, layout.num_level_priors, [instances([[0.0, 0.0, 50.0, 50.0]])])
 
-    @pytest.mark.parametrize('values', [(8, 0), (8, -16), 8])
+    @pytest.mark.parametrize('values', [(8, 0), (8, -16), 8, [(8, 8)]])
     def test_strides_and_fields(self, values):
         for make in (
             lambda: CenterSamplingAssigner(radius=1.5, strides=values),
@@ -191,6 +192,11 @@ class TestSettings:
         ):
             with pytest.raises(ValueError, match='must be positive numbers of pixels, one for each level'):
                 make()
+
+    def test_numbers_of_any_kind(self):
+        ranges = np.array([[-1, 64], [64, INF]])
+        assert CenterSamplingAssigner(radius=1.5, strides=np.array([8, 16])).strides == [8.0, 16.0]
+        assert SpatialScaleAssigner(ranges).scale_ranges == [(-1.0, 64.0), (64.0, INF)]
 
     def test_two_stages(self):
         with pytest.raises(ValueError, match='topk must be two numbers, of the first stage and of the second, not 3'):

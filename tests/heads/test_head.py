@@ -240,6 +240,13 @@ def test_what_is_not_finite_at_a_background_location_is_no_part_of_the_box_loss(
     assert found[0] > 0 and found[1] == pytest.approx(found[0], rel=1e-5)
 
 
+def test_a_scale_does_not_leave_the_range_of_half_precision():
+    head = make_head(VARIANTS['box'])
+    head.atss_reg.forward = lambda x: torch.full((1, 4, *x.shape[-2:]), 60000.0, dtype=torch.float16)
+    head.scales[0].scale.data.fill_(2.0)
+    assert (head(make_feats(1))[1][0] == 120000).all()
+
+
 @pytest.mark.parametrize('num', [4, 6])
 def test_a_neck_with_another_number_of_levels(num):
     with pytest.raises(ValueError, match=f'the neck gives {num} feature maps, but .*strides has 5 .* num_outs=5'):

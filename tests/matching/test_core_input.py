@@ -102,3 +102,12 @@ def test_what_cannot_be_collected():
         collect([box, torch.zeros(4)], [label, torch.zeros(4).long()], PRIORS)
     with pytest.raises(ValueError, match='boxes on meta and labels on cpu, but the priors are on cpu: move'):
         collect([box.to('meta')], [label], PRIORS)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_priors_that_half_precision_moved_off_their_grid(dtype):
+    layout = make_layout(size=(320, 320), ratios=[1.0], octave_base_scale=4, scales_per_octave=3)
+    with pytest.raises(
+        ValueError, match=r'the priors, in torch.\w*float16, do not form grids: generate them in float32'
+    ):
+        find_pyramid(layout.priors.to(dtype), layout.num_level_priors)
