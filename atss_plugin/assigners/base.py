@@ -254,7 +254,7 @@ def checked_priors(priors: Tensor) -> Tensor:
 
 
 def checked_labels(batch: List[InstanceData]) -> List[Tensor]:
-    """Return the labels (G,) of every image, int64.
+    """Return the labels (G,) of every image.
 
     Raises:
         ValueError: an image without labels.
@@ -265,7 +265,7 @@ def checked_labels(batch: List[InstanceData]) -> List[Tensor]:
                 f'the ground truths of image {i} in the batch have no labels: give an InstanceData with bboxes and '
                 'labels (zeros, where there is one class)'
             )
-    return [gts.labels.long() for gts in batch]
+    return [gts.labels for gts in batch]
 
 
 def checked_boxes(what: str, batch: List[InstanceData]) -> List[Tensor]:
@@ -317,8 +317,9 @@ def checked_positive(name: str, values: Sequence[float]) -> List[float]:
     """
     try:
         numbers = [float(value) for value in values]
+        valid = all(number > 0 for number in numbers)
     except (TypeError, ValueError):
-        numbers = [0.0]
-    if not all(number > 0 for number in numbers):
+        valid = False
+    if not valid:
         raise ValueError(f'{name} must be positive numbers of pixels, one for each level, not {values!r}')
     return numbers

@@ -30,9 +30,10 @@ class SpatialScaleAssigner(Assigner):
         super().__init__(ignore_iof_thr=ignore_iof_thr)
         try:
             ranges = [(float(low), float(high)) for low, high in scale_ranges]
+            valid = all(low <= high for low, high in ranges)
         except (TypeError, ValueError):
-            ranges = [(1.0, 0.0)]
-        if not all(low <= high for low, high in ranges):
+            valid = False
+        if not valid:
             raise ValueError(f'scale_ranges must be (low, high) pairs with low <= high, not {scale_ranges}')
         self.scale_ranges = ranges
 

@@ -74,20 +74,8 @@ def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -
         ValueError: boxes and labels of a different number of images, or of objects in an image; boxes of another
             shape, or on another device than the priors.
     """
-    if len(boxes) != len(labels):
-        raise ValueError(f'there are boxes of {len(boxes)} images, but labels of {len(labels)}')
+    _check(boxes, labels, priors)
     counts = [len(box) for box in boxes]
-    for i, (count, label) in enumerate(zip(counts, labels)):
-        if len(label) != count:
-            raise ValueError(f'image {i} in the batch has {count} boxes but {len(label)} labels')
-    for i, box in enumerate(boxes):
-        if box.dim() != 2 or box.size(1) != 4:
-            raise ValueError(f'the boxes of image {i} in the batch are not (G, 4) xyxy, but {tuple(box.shape)}')
-        if box.device != priors.device or labels[i].device != priors.device:
-            raise ValueError(
-                f'image {i} in the batch has boxes on {box.device} and labels on {labels[i].device}, but the priors '
-                f'are on {priors.device}: move the ground truths there'
-            )
     image = [i for i, count in enumerate(counts) for _ in range(count)]
     number = [n for count in counts for n in range(1, count + 1)]
     first_slot = [i * len(priors) for i in [*image, len(counts)]]
@@ -100,3 +88,19 @@ def collect(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -
     joined = torch.where(largest < ENORMOUS, joined, number[-1])  # which is 0
     numbers_labels = torch.cat([number, *(label.long() for label in labels), none]).view(2, size + 1)
     return GroundTruths(joined, numbers_labels, row, image, first_slot, counts, len(priors))
+
+
+def _check(boxes: Sequence[Tensor], labels: Sequence[Tensor], priors: Tensor) -> None:
+    """Raise the errors of :func:`collect`."""
+    if len(boxes) != len(labels):
+        raise ValueError(f'there are boxes of {len(boxes)} images, but labels of {len(labels)}')
+    for i, (box, label) in enumerate(zip(boxes, labels)):
+        if box.dim() != 2 or box.size(1) != 4:
+            raise ValueError(f'the boxes of image {i} in the batch are not (G, 4) xyxy, but {tuple(box.shape)}')
+        if len(label) != len(box):
+            raise ValueError(f'image {i} in the batch has {len(box)} boxes but {len(label)} labels')
+        if box.device != priors.device or label.device != priors.device:
+            raise ValueError(
+                f'image {i} in the batch has boxes on {box.device} and labels on {label.device}, but the priors '
+                f'are on {priors.device}: move the ground truths there'
+            )

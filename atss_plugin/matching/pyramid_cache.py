@@ -1,11 +1,20 @@
 """Pyramids seen before."""
 
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
 
 from .pyramid import Pyramid, find_pyramid
+
+
+class Kept(NamedTuple):
+    """A pyramid, and the priors that it was found from: as they were given, and how often they had been changed."""
+
+    key: tuple
+    priors: Tensor
+    version: int
+    pyramid: Pyramid
 
 
 class PyramidCache:
@@ -21,8 +30,7 @@ class PyramidCache:
 
     def __init__(self, max_priors: int = 1 << 21) -> None:
         self.max_priors = max_priors
-        # key, priors as they were given, their version, pyramid; the last used is last
-        self._kept: List[Tuple[tuple, Tensor, int, Pyramid]] = []
+        self._kept: List[Kept] = []  # the last used is last
 
     def get(
         self, priors: Tensor, num_level_priors: Optional[Sequence[int]] = None, anchors: Optional[int] = None
@@ -30,21 +38,21 @@ class PyramidCache:
         """Return the pyramid of these priors, found now or before; arguments as of :func:`find_pyramid`."""
         levels = None if num_level_priors is None else tuple(int(n) for n in num_level_priors)
         key = (priors.shape, priors.dtype, priors.device, levels, anchors)
-        alike = [entry for entry in reversed(self._kept) if entry[0] == key and _version(entry[1]) == entry[2]]
-        found = next((entry for entry in alike if entry[1] is priors), None) or next(
-            (entry for entry in alike if torch.equal(entry[1], priors)), None
+        alike = [kept for kept in reversed(self._kept) if kept.key == key and _version(kept.priors) == kept.version]
+        found = next((kept for kept in alike if kept.priors is priors), None) or next(
+            (kept for kept in alike if torch.equal(kept.priors, priors)), None
         )
         if found is None:
-            found = (key, priors, _version(priors), find_pyramid(priors, levels, anchors))
+            found = Kept(key, priors, _version(priors), find_pyramid(priors, levels, anchors))
         self._keep(found)
-        return found[3]
+        return found.pyramid
 
-    def _keep(self, entry: Tuple[tuple, Tensor, int, Pyramid]) -> None:
+    def _keep(self, entry: Kept) -> None:
         self._kept = [other for other in self._kept if other is not entry]
-        if entry[3].grids is None:
+        if entry.pyramid.grids is None:
             return
         self._kept.append(entry)
-        while sum(len(kept[1]) for kept in self._kept) > self.max_priors and len(self._kept) > 1:
+        while sum(len(kept.priors) for kept in self._kept) > self.max_priors and len(self._kept) > 1:
             self._kept.pop(0)
 
     def __reduce__(self):

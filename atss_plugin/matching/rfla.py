@@ -49,16 +49,18 @@ def rfla(
     gts.check_priors(pyramid.priors)
     check_one_per_level('receptive_fields', receptive_fields, pyramid)
     fields = to_float64(from_host(receptive_fields, pyramid.points.device, torch.float32))
-    deviation = fields[pyramid.levels] / 4  # half the radius
-    first, second = (_stage(pyramid, gts, deviation * shrink, k, in_gt_box) for shrink, k in zip((1.0, decay), topk))
+    lowest = torch.cat([group.priors[:, 0] for group in pyramid.groups]).sort().values  # prior of each location
+    points, deviation = pyramid.points[lowest], fields[pyramid.levels[lowest]] / 4  # half the radius
+    claims = (_claims(points, deviation * shrink, gts, k, in_gt_box) for shrink, k in zip((1.0, decay), topk))
+    first, second = (to_highest(lowest[location], rfd, positive, gts) for location, rfd, positive in claims)
     owner = torch.where(first.owner < len(gts.boxes), first.owner, second.owner)
     return finish(owner.flatten(), gts)
 
 
-def _stage(pyramid: Pyramid, gts: GroundTruths, deviation: Tensor, k: int, in_gt_box: bool) -> Assignment:
-    """Return the assignment of the k locations of highest RFD."""
-    lowest = torch.cat([group.priors[:, 0] for group in pyramid.groups]).sort().values  # prior of each location
-    points, deviation = pyramid.points[lowest], deviation[lowest]
+def _claims(
+    points: Tensor, deviation: Tensor, gts: GroundTruths, k: int, in_gt_box: bool
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """Return the k locations of highest RFD with each ground truth, their RFD, and which may be positive, (G, k)."""
     number = torch.arange(len(points), device=points.device)
     found, likenesses = [], []
     for part in chunks(len(gts.boxes), 2 * len(points)):
@@ -70,7 +72,7 @@ def _stage(pyramid: Pyramid, gts: GroundTruths, deviation: Tensor, k: int, in_gt
     positive = likeness > 0
     if in_gt_box:
         positive = positive & inside(gts.boxes[:, None], points[location])
-    return to_highest(lowest[location], likeness, positive, gts)
+    return location, likeness, positive
 
 
 def receptive_field_distance(boxes: Tensor, points: Tensor, deviation: Tensor) -> Tensor:
