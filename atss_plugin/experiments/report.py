@@ -256,9 +256,7 @@ def _status(line: pd.Series) -> str:
     status = line['status']
     if pd.isna(line['length']) or not line['length']:  # nothing was started, or it failed before it began
         return status
-    if status == TRAINED:
-        detail = f'{line["length"]:.0f} {line["unit"]}s'
-    elif status in (SMOKE, CHANGED):
+    if status in (TRAINED, SMOKE, CHANGED):
         detail = f'{line["length"]:.0f} {line["unit"]}s'
     else:
         detail = f'{line["progress"]:.0f} of {line["length"]:.0f} {line["unit"]}s'
