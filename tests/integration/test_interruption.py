@@ -30,9 +30,9 @@ train_cfg = dict(max_epochs={STEPS // INTERVAL}, val_begin=100)
 default_hooks = dict(logger=dict(interval=1))
 """
 # The paper's loop: no epochs, an endless stream of images, batches of similar aspect ratio. There a resumed run flips
-# different images, so none is flipped.
+# different images, so none is flipped. val_begin beyond the last step: measuring 500 images would take minutes.
 ITERATIONS = f"""
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={STEPS}, val_interval=100)
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={STEPS}, val_begin=100)
 train_dataloader.update(
     sampler=dict(type='InfiniteSampler', shuffle=True), batch_sampler=dict(type='AspectRatioBatchSampler'))
 train_dataloader['dataset']['pipeline'].pop(3)
