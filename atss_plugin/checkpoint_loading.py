@@ -45,13 +45,12 @@ def mmengine_globals() -> List[SafeGlobal]:
 
     NumPy 2 renamed the module in which its arrays are rebuilt; a checkpoint names it as the NumPy that wrote it did.
     """
-    reconstruct, state, _ = np.empty(0).__reduce__()
-    scalar = np.float64(0).__reduce__()[0]
+    reconstruct, scalar = (value.__reduce__()[0] for value in (np.empty(0), np.float64(0)))
     names = [(reconstruct, '_reconstruct'), (scalar, 'scalar')]
     return [
         HistoryBuffer,
         (statistic, 'builtins.getattr'),
-        state[0],
+        np.ndarray,
         np.dtype,
         *(type(np.dtype(name)) for name in _HISTORY_DTYPES),
         *((function, f'numpy.{core}.multiarray.{name}') for function, name in names for core in ('core', '_core')),

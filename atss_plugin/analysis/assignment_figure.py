@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from atss_plugin.errors import UsageError
+from atss_plugin.matching import Candidates
 
 from .assignment import Assignment
 from .style import ALARM, GREY, LIGHT, PALETTE, figure
@@ -193,7 +194,8 @@ def _draw_boxes(panel, assignment: Assignment, level) -> None:
 
 
 def _rectangle(box: np.ndarray, color: str, **style) -> Rectangle:
-    return Rectangle(box[:2], *(box[2:] - box[:2]), facecolor='none', edgecolor=color, **style)
+    x1, y1, x2, y2 = box.tolist()
+    return Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor='none', edgecolor=color, **style)
 
 
 def _name_row(panel, assignment: Assignment) -> None:
@@ -301,7 +303,13 @@ def save_thresholds(assignment: Assignment, image: np.ndarray, title: str, path:
         image: (h, w, 3) RGB in the size of the input.
         title: the picture's title.
         path: where to save it.
+
+    Raises:
+        UsageError: the definition has no candidates.
     """
+    candidates = assignment.candidates
+    if candidates is None:
+        raise UsageError(f'{assignment.definition.label} has no candidates to draw: take ATSS')
     numbers = choose_spread(assignment)
     with figure(2, len(numbers), figsize=(0.5 + 2.5 * len(numbers), 5.0), squeeze=False, height_ratios=[1, 1.25]) as (
         fig,
@@ -309,7 +317,7 @@ def save_thresholds(assignment: Assignment, image: np.ndarray, title: str, path:
     ):
         for column, number in enumerate(numbers):
             _draw_crop(axes[0, column], assignment, image, number)
-            _draw_ious(axes[1, column], assignment, number, first=column == 0)
+            _draw_ious(axes[1, column], assignment, candidates, number, first=column == 0)
             axes[1, column].sharey(axes[1, 0])
         fig.suptitle(title, x=0.012, y=0.985, ha='left', fontsize=10.5, fontweight='bold')
         handles = [
@@ -346,9 +354,9 @@ def _draw_crop(panel, assignment: Assignment, image: np.ndarray, number: int) ->
     panel.set_title(f'{width:.0f} × {height:.0f} px', fontsize=8.5, loc='center')
 
 
-def _draw_ious(panel, assignment: Assignment, number: int, first: bool) -> None:
+def _draw_ious(panel, assignment: Assignment, candidates: Candidates, number: int, first: bool) -> None:
     """Draw the IoU of the candidates over the levels, positives filled."""
-    candidates, levels = assignment.candidates, assignment.definition.levels
+    levels = assignment.definition.levels
     level = np.asarray(candidates.level)
     iou = candidates.iou[number].numpy()
     positive = (assignment.gt_inds[candidates.prior[number]] == number + 1).numpy()

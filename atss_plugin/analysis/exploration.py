@@ -3,7 +3,7 @@
 Legend: N priors, G ground truths, L levels, K values of k.
 """
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -80,32 +80,30 @@ def explore_image(definition: SampleDefinition, truth: GroundTruth, ks: Sequence
         of ``priors``, IoU, a letter of :func:`verdicts` for each k] and ``statistics`` [mean, std, threshold] for each
         k, or None; ``ignored`` the number of ignored anchors for each k.
     """
-    ks = sorted({*ks, definition.topk}) if definition.topk else [None]
-    variants = [definition if k in (None, definition.topk) else definition.with_topk(k) for k in ks]
+    tried: List[Optional[int]] = [*sorted({*ks, definition.topk})] if definition.topk else [None]
+    variants = [definition if k is None or k == definition.topk else definition.with_topk(k) for k in tried]
     assignments = [assign_image(variant, truth) for variant in variants]
     letters = [verdicts(assignment) for assignment in assignments]
     pairs = sorted(set().union(*letters))
     rows = {prior: row for row, prior in enumerate(sorted({prior for _, prior in pairs}))}
-    objects = [dict(pairs=[], statistics=_statistics(assignments, number)) for number in range(len(truth.bboxes))]
+    objects: List[Dict[str, Any]] = [
+        dict(pairs=[], statistics=_statistics(assignments, number)) for number in range(len(truth.bboxes))
+    ]
     for (number, prior), overlap in zip(pairs, overlaps_of(assignments, pairs)):
         word = ''.join(by_pair.get((number, prior), NOT_LOOKED_AT) for by_pair in letters)
         objects[number]['pairs'].append([rows[prior], round(overlap, 3), word])
     return dict(
-        k=ks,
+        k=tried,
         priors=_columns(assignments[0], list(rows)),
         objects=objects,
         ignored=[int((assignment.gt_inds < 0).sum()) for assignment in assignments],
     )
 
 
-def _statistics(assignments: Sequence[Assignment], number: int) -> list:
+def _statistics(assignments: Sequence[Assignment], number: int) -> Optional[list]:
     """Return mean, standard deviation and threshold of an object for each k, or None."""
-    if assignments[0].candidates is None:
-        return None
-    return [
-        [round(float(column[number]), 4) for column in (c.mean, c.std, c.threshold)]
-        for c in (assignment.candidates for assignment in assignments)
-    ]
+    candidates = [assignment.candidates for assignment in assignments if assignment.candidates is not None]
+    return [[round(float(column[number]), 4) for column in (c.mean, c.std, c.threshold)] for c in candidates] or None
 
 
 def _columns(assignment: Assignment, priors: List[int]) -> dict:

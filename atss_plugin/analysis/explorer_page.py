@@ -36,7 +36,7 @@ def describe_image(truth: GroundTruth, image: np.ndarray, classes: Sequence[str]
         name=truth.name,
         width=width,
         height=height,
-        source='data:image/jpeg;base64,' + base64.b64encode(encoded).decode(),
+        source='data:image/jpeg;base64,' + base64.b64encode(encoded.tobytes()).decode(),
         boxes=np.round(truth.bboxes.astype(float), 1).tolist(),
         classes=[str(classes[label]) if label < len(classes) else str(label) for label in truth.labels],
         crowds=np.round(truth.ignored.astype(float), 1).tolist(),

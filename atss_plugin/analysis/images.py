@@ -5,6 +5,7 @@ Legend: G ground truths of an image.
 
 import copy
 import random
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import Optional, Tuple
 
@@ -22,7 +23,7 @@ from .ground_truth import GroundTruth, build_dataset, find_image, read_ground_tr
 from .input_geometry import input_geometry
 
 
-class Images:
+class Images(ABC):
     """Images with their ground truths.
 
     Args:
@@ -62,6 +63,19 @@ class Images:
             raise UsageError(f'--index {index}: the data set has the images 0 to {len(self) - 1}')
         return self._truth(index)
 
+    @abstractmethod
+    def _truth(self, index: int) -> GroundTruth:
+        """Return the ground truth of an image that exists."""
+
+    @abstractmethod
+    def pixels(self, truth: GroundTruth, may_miss: bool = True) -> np.ndarray:
+        """Return the image (h, w, 3) as uint8 RGB.
+
+        Args:
+            truth: the image.
+            may_miss: an image whose file does not exist may be white.
+        """
+
 
 class ResizedImages(Images):
     """Whole images at the size of the network's input; crops and mosaics are not followed."""
@@ -70,7 +84,6 @@ class ResizedImages(Images):
         return read_ground_truth(self.dataset, index, self.geometry)
 
     def pixels(self, truth: GroundTruth, may_miss: bool = True) -> np.ndarray:
-        """Return the image (h, w, 3) as uint8 RGB, as :func:`read_image`."""
         return read_image(self.cfg, self.dataset, truth, self.file, may_miss)
 
 
@@ -125,7 +138,6 @@ class TrainingImages(Images):
         return packed_ground_truth(sample, index, self.geometry.pad_shape(*sample['inputs'].shape[-2:]))
 
     def pixels(self, truth: GroundTruth, may_miss: bool = True) -> np.ndarray:
-        """Return the image (h, w, 3) as uint8 RGB; its file must exist, whatever ``may_miss`` says."""
         inputs = self.sample(truth.index)['inputs']
         return inputs.clamp(0, 255).byte().permute(1, 2, 0).numpy()[..., ::-1]
 

@@ -34,7 +34,8 @@ class InputGeometry:
 
     def pad_shape(self, height: int, width: int) -> Tuple[int, int]:
         """Return (height, width) of a resized image after padding."""
-        return tuple(math.ceil(side / self.divisor) * self.divisor for side in (height, width))
+        height, width = (math.ceil(side / self.divisor) * self.divisor for side in (height, width))
+        return height, width
 
     def scale_boxes(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return the boxes (G, 4) xyxy of an image in pixels of the input, clipped to it as mmdet's ``Resize`` does."""

@@ -17,7 +17,8 @@ def coco_objects(dataset: BaseDetDataset, indices: Sequence[int], records: Seque
             none.
     """
     by_object = {(record['image'], record['object']): record for record in records}
-    images, annotations = [], []
+    images: List[dict] = []
+    annotations: List[dict] = []
     for index in indices:
         info = dataset.get_data_info(index)
         images.append(

@@ -6,7 +6,7 @@ Legend: N priors, B images, L levels, G ground truths.
 import ast
 import inspect
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -81,7 +81,7 @@ class SampleDefinition:
         assigner: ours or mmdet's assigner.
         allowed_border: by how many pixels priors may leave the image, negative for any (``train_cfg`` of
             mmdet's heads).
-        assigner_cfg: what the assigner was built from; without it k cannot be varied.
+        assigner_cfg: what the assigner was built from; if empty, k cannot be varied.
         predict: returns a model's predictions for an image, ``bboxes`` (N, 4) and ``scores`` (N, C), for assigners that
             decide by them.
     """
@@ -90,7 +90,7 @@ class SampleDefinition:
     prior_generator: Any
     assigner: Any
     allowed_border: int = -1
-    assigner_cfg: Optional[dict] = None
+    assigner_cfg: dict = field(default_factory=dict)
     predict: Optional[Callable[[GroundTruth], InstanceData]] = None
 
     def __post_init__(self) -> None:
@@ -310,7 +310,7 @@ def _scoped_type(name: str) -> str:
 def _parse_options(text: str, options: str) -> dict:
     try:
         call = ast.parse(f'f({options})', mode='eval').body
-        if call.args:
+        if not isinstance(call, ast.Call) or call.args:
             raise UsageError('an option without a value')
         return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError) as error:

@@ -78,5 +78,5 @@ def draw(assignments, image, folder: Path, outlines: bool = False) -> list:
     if len(assignments) == 2 and assignments[0].grid.priors.equal(assignments[1].grid.priors):
         paths.append(folder / f'{stem}_difference.png')
         labels = [a.definition.label for a in assignments]
-        save_difference(*assignments, image, f'{title}: {labels[0]} and {labels[1]}', paths[-1])
+        save_difference(assignments[0], assignments[1], image, f'{title}: {labels[0]} and {labels[1]}', paths[-1])
     return paths

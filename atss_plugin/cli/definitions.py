@@ -74,8 +74,11 @@ def add_image_arguments(parser) -> None:
 
 def open_images(cfg: Config, args, definitions: Sequence[SampleDefinition], folder: str = '') -> Images:
     """Return the images to look at, and connect the definitions that need predictions to the checkpoint's model."""
-    images = TrainingImages(cfg, args.ann, folder, args.seed) if args.pipeline == 'train' else None
-    images = images or ResizedImages(cfg, args.ann, folder)
+    images: Images = (
+        TrainingImages(cfg, args.ann, folder, args.seed)
+        if args.pipeline == 'train'
+        else ResizedImages(cfg, args.ann, folder)
+    )
     if args.checkpoint and any(definition.needs_predictions for definition in definitions):
         predictor = Predictor(build_detector(cfg, args.checkpoint), images)
         for definition in definitions:

@@ -14,6 +14,7 @@ examples:
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -64,11 +65,7 @@ def run(args) -> int:
         statistics = []
         for definition in definitions:
             task = bar.add_task(definition.label, total=len(truths))
-            statistics.append(
-                collect_statistics(
-                    definition, truths, args.ambiguity_images, lambda images, task=task: bar.advance(task, images)
-                )
-            )
+            statistics.append(collect_statistics(definition, truths, args.ambiguity_images, partial(bar.advance, task)))
     boxes = sum(len(truth.bboxes) for truth in truths)
     title = f'{_source(args, images.dataset)}: {len(truths)} images, {boxes} ground truths'
     tables = tabulate(statistics)

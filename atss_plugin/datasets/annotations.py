@@ -150,7 +150,7 @@ def _check_ids(part: str, entries: List[dict]) -> None:
     """Refuse an id that is given twice; pycocotools silently takes the last of the entries that share one."""
     if len({entry['id'] for entry in entries}) == len(entries):
         return
-    first = {}
+    first: Dict[Any, int] = {}
     for number, entry in enumerate(entries):
         if first.setdefault(entry['id'], number) != number:
             _refuse(part, number, entry, f'has the id of {part}[{first[entry["id"]]}]: give every entry its own')

@@ -1,6 +1,6 @@
 """COCO, or one's own data in COCO's format, with errors that say what to change."""
 
-from typing import List, NoReturn
+from typing import List, NoReturn, Optional
 
 import mmcv
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
@@ -94,7 +94,7 @@ class CocoDataset(MMDetCocoDataset):
         ) from error
 
 
-def check_image(path: str, backend_args: dict = None) -> None:
+def check_image(path: str, backend_args: Optional[dict] = None) -> None:
     """Raise a UsageError if OpenCV cannot read the file of an image."""
     try:
         readable = mmcv.imfrombytes(fileio.get(path, backend_args=backend_args)) is not None

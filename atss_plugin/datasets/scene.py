@@ -36,7 +36,7 @@ class Shape:
     """One object: an index into CLASSES, the box (x1, y1, x2, y2) that its pixels fill exactly, and its colour."""
 
     label: int
-    box: Tuple[int, int, int, int]
+    box: Tuple[int, ...]
     colour: Colour
 
 

@@ -3,7 +3,7 @@
 Legend: B images, G ground truths of all of them, L levels.
 """
 
-from typing import Optional, Sequence
+from typing import Any, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -38,12 +38,12 @@ class AssignmentStatsHook(Hook):
 
     # before the logger, which is BELOW_NORMAL
     priority = 'NORMAL'
+    definition: SampleDefinition  # from the start of the training on
 
     def __init__(self, interval: int = 50) -> None:
         if interval < 1:
             raise ValueError(f'interval must be at least 1 iteration, not {interval}')
         self.interval = interval
-        self.definition: Optional[SampleDefinition] = None
 
     def before_train(self, runner: Runner) -> None:
         """Find the head's assigner and anchors."""
@@ -52,9 +52,7 @@ class AssignmentStatsHook(Hook):
         self.definition = definition_of_head(head, type(head).__name__, with_model=True)
         self.divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: Optional[dict] = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Measure every ``interval`` iterations."""
         if not self.every_n_train_iters(runner, self.interval):
             return

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import List, Optional
 
 from atss_plugin.errors import UsageError
 
@@ -84,7 +84,7 @@ def submit_array(jobs: List[Job], work_dirs: Path, launch: Launch, cluster: str 
         return [executor.submit(task) for task in tasks]
 
 
-def slurm_parameters(partition: str, gpus: int, minutes: int, parallel: Optional[int], more: Dict[str, str]) -> dict:
+def slurm_parameters(partition: str, gpus: int, minutes: int, parallel: Optional[int], more: dict) -> dict:
     """Return, by submitit's names, what an array asks Slurm for: a node and ``gpus`` GPUs for each task."""
     parameters = dict(name='atss_plugin', nodes=1, tasks_per_node=1, timeout_min=minutes, slurm_partition=partition)
     if gpus:

@@ -2,7 +2,7 @@
 
 import ast
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from mmengine.config import Config
 
@@ -37,8 +37,10 @@ def read_plain_config(path: Path) -> Config:
     return Config(values)
 
 
-def _value(node: ast.AST) -> Any:
+def _value(node: Optional[ast.AST]) -> Any:
     """Return the value of an expression of literals."""
+    if node is None:  # the key of ** in a dict
+        raise ValueError('** is not a value')
     if isinstance(node, ast.Dict):
         return {_value(key): _value(value) for key, value in zip(node.keys, node.values)}
     if isinstance(node, ast.List):

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from mmengine.config import Config, DictAction
 
@@ -161,11 +161,12 @@ def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch
         UsageError: a work directory holds a run of another configuration, or the recipe's batch cannot
             be shared by so many GPUs.
     """
-    rows = {}
+    rows: Dict[str, Row] = {}
     for table in tables:
         for row in table.rows:
             rows.setdefault(row.experiment, row)
-    jobs, terms = [], []
+    jobs: List[Job] = []
+    terms: List[list] = []
     for row in rows.values():
         base = load_config(row.config)
         for seed in seeds:

@@ -127,7 +127,7 @@ def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
     hashes: Dict[tuple, str] = {}
     for folder in sorted({path.parent for root in folders for path in Path(root).rglob(RECORD_FILE)}):
         record, run = read_record(folder), read_run(folder)
-        if run is None or run.state not in ENDED:
+        if record is None or run is None or run.state not in ENDED:
             left_out.append(f'{folder}: {run.state if run else "not started"}')
             continue
         key = (record['data'], record['experiment'])

@@ -1,6 +1,7 @@
 """The paper's tables: every row with its config, its settings and its numbers."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import yaml
@@ -57,7 +58,7 @@ class Table:
         return f'{name}. {self.title}'
 
 
-def load_tables(path: Optional[str] = None, others: Sequence[Table] = ()) -> List[Table]:
+def load_tables(path: Union[str, Path, None] = None, others: Sequence[Table] = ()) -> List[Table]:
     """Read ``paper_tables.yml`` (that of the config root if no path is given).
 
     Args:

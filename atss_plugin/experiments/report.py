@@ -56,7 +56,8 @@ def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = 
         for row in table.rows:
             if row.experiment not in runs:
                 runs[row.experiment] = find_runs(row, Path(work_dirs))
-            lines += [_line(row, run) for run in runs[row.experiment] or [None]]
+            found: Sequence[Optional[Run]] = runs[row.experiment] or [None]
+            lines += [_line(row, run) for run in found]
     report = pd.DataFrame(lines)
     report = report.merge(summarise_ledger(ledger), how='left', left_on='experiment', right_index=True)
     return report.merge(compare_with_baselines(tables, ledger), how='left', left_on='row', right_index=True)
@@ -136,7 +137,8 @@ def _line(row: Row, run: Optional[Run]) -> dict:
     for metric in METRICS:
         line[f'paper {metric}'] = row.paper.get(metric)
         line[metric] = run.metrics.get(metric) if run else None
-    comparable = status == TRAINED and row.table != 8 and 'AP' in row.paper and run.measured_at == run.length
+    at_the_end = run is not None and run.measured_at == run.length
+    comparable = status == TRAINED and row.table != 8 and 'AP' in row.paper and at_the_end
     reached = line['AP'] if comparable else None
     line['difference'] = None if reached is None else reached - row.paper['AP']
     return line

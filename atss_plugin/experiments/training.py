@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO, Dict, List
+from typing import Any, BinaryIO, Dict, List
 
 from atss_plugin.atomic import replacing
 
@@ -64,7 +64,7 @@ class Training:
             if job.resume_from is not None:  # mmengine looks for it here
                 with replacing(job.work_dir / 'last_checkpoint') as path:
                     path.write_text(str(job.resume_from), encoding='utf-8')
-            self.launch = dict(
+            self.launch: Dict[str, Any] = dict(
                 host=socket.gethostname(),
                 started=time.strftime('%Y-%m-%d %H:%M:%S'),
                 command=job.command_line(),

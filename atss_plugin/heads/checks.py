@@ -93,7 +93,7 @@ def with_fcos_assigner(
     """
     train_cfg = dict(train_cfg or {})
     if train_cfg.get('assigner') is None:
-        assigner = dict(type='atss_plugin.SpatialScaleAssigner')
+        assigner: Dict[str, Any] = dict(type='atss_plugin.SpatialScaleAssigner')
         if radius is not None:
             strides = [max(_pair(stride)) for stride in anchor_generator['strides']]
             assigner = dict(type='atss_plugin.CenterSamplingAssigner', radius=radius, strides=strides)

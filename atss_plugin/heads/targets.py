@@ -4,7 +4,7 @@ Legend: N priors of an image, B images, C classes, P priors looked at (the posit
 """
 
 from inspect import signature
-from typing import Callable, List, Optional, Union
+from typing import Callable, List, Optional, Sequence, Union
 
 import torch
 from mmdet.models.task_modules import BaseAssigner, DynamicSoftLabelAssigner, SimOTAAssigner, TaskAlignedAssigner
@@ -60,7 +60,7 @@ def assign_images(
     batch_gt_instances: List[InstanceData],
     batch_gt_instances_ignore: Optional[List[InstanceData]],
     predictions: Optional[List[InstanceData]] = None,
-    strides: Optional[List[tuple]] = None,
+    strides: Sequence[tuple] = (),
 ) -> BatchAssignment:
     """Assign the priors (N, 4) for all images: in one go by our assigners, one by one by mmdet's.
 
@@ -71,7 +71,7 @@ def assign_images(
         batch_gt_instances (list[InstanceData]): ``bboxes`` and ``labels`` of each image.
         batch_gt_instances_ignore (list[InstanceData], optional): ``bboxes`` to be ignored of each image.
         predictions (list[InstanceData], optional): :func:`predict_all`, for assigners that look at them.
-        strides (list[tuple], optional): (x, y) of each level, for those of mmdet's that take points with strides.
+        strides (sequence[tuple]): (x, y) of each level, for those of mmdet's that take points with strides.
     """
     if hasattr(assigner, 'assign_batch'):
         return assigner.assign_batch(
@@ -104,7 +104,7 @@ def mmdet_instances(
     priors: Tensor,
     num_level_priors: List[int],
     predictions: Optional[List[InstanceData]],
-    strides: Optional[List[tuple]],
+    strides: Sequence[tuple],
 ) -> Optional[List[InstanceData]]:
     """Return the ``pred_instances`` of each image as one of mmdet's assigners expects them; None if it needs none.
 

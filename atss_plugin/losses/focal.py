@@ -6,7 +6,7 @@ are computed for everything at once, in place, and corrected at the few positive
 Legend: N priors (of all images), C classes, P positive entries.
 """
 
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -88,25 +88,28 @@ class OnePassFocal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, target: Tensor, weight: Optional[Tensor], gamma: float, alpha: float) -> Tensor:
-        needs_grad = ctx.needs_input_grad[0]
-        grad = torch.empty_like(logits, memory_format=torch.contiguous_format) if needs_grad else None
+        grad = None
+        if ctx.needs_input_grad[0]:
+            grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
         total = logits.new_zeros(())
         rows = max(1, BLOCK // max(logits.size(1), 1))
-        weights = [None] * -(-len(logits) // rows) if weight is None else weight.to(logits.dtype).split(rows)
+        weights: Sequence[Optional[Tensor]] = [None] * -(-len(logits) // rows)
+        if weight is not None:
+            weights = weight.to(logits.dtype).split(rows)
         for i, (x, w) in enumerate(zip(logits.split(rows), weights)):
-            part = grad[i * rows : i * rows + len(x)] if needs_grad else None
+            part = None if grad is None else grad[i * rows : i * rows + len(x)]
             total += _background(x, w, gamma, 1 - alpha, part)
         row = (target < logits.size(1)).nonzero().squeeze(1)
         column = target[row]
         x = logits[row, column]
-        w = 1.0 if weight is None else weight[row].to(logits.dtype)
+        factor = 1.0 if weight is None else weight[row].to(logits.dtype)
         positive, positive_grad = _focal_terms(-x, gamma, alpha)
         background, _ = _focal_terms(x, gamma, 1 - alpha)
-        total += (w * (positive - background)).sum()
-        if needs_grad:
+        total += (factor * (positive - background)).sum()
+        if grad is not None:
             # d/dx of the positive term, a function of -x, has the opposite sign; it replaces the background's, since
             # adding the difference would leave the background's rounding errors
-            grad[row, column] = -w * positive_grad
+            grad[row, column] = -factor * positive_grad
             ctx.save_for_backward(grad)
         return total
 

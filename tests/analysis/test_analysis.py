@@ -279,6 +279,7 @@ def test_tood_starts_with_atss(generator):
         ('ATSSAssigner', 'a type with its scope'),
         ('ATSS:k=3', 'unexpected keyword argument'),
         ('ATSS:topk', 'write options as NAME:key=value'),
+        ('ATSS:topk=9)+(1', 'write options as NAME:key=value'),
         ('ATSS:topk=0', 'topk must be a whole number'),
     ],
 )
