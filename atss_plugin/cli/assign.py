@@ -17,11 +17,10 @@ examples:
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 from atss_plugin.analysis.assignment import assign_image
 from atss_plugin.analysis.assignment_figure import save_difference, save_positives, save_thresholds
 
+from .console import tell
 from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
 
 NAME = 'assign'
@@ -53,7 +52,7 @@ def run(args) -> int:
     if args.json:
         print(json.dumps(dict(image=truth.name, assigners=[a.to_dict() for a in assignments]), indent=1))
     for path in paths:
-        Console(stderr=True).print(f'saved {path}')
+        tell(f'saved {path}')
     return 0
 
 

@@ -42,14 +42,16 @@ def read_definitions(args) -> Tuple[Config, List[SampleDefinition]]:
     """Return the config and the sample definitions to compare."""
     cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
     with_model = bool(getattr(args, 'checkpoint', None))
-    return cfg, [_definition(word, cfg, with_model) for word in args.assigner]
+    stems = [Path(word).stem for word in args.assigner]
+    labels = [stem if stems.count(stem) == 1 else word for stem, word in zip(stems, args.assigner)]
+    return cfg, [_definition(word, label, cfg, with_model) for word, label in zip(args.assigner, labels)]
 
 
-def _definition(word: str, cfg: Config, with_model: bool) -> SampleDefinition:
+def _definition(word: str, label: str, cfg: Config, with_model: bool) -> SampleDefinition:
     if word == OWN:
         return definition_of_config(cfg, with_model=with_model)
     if word.endswith('.py'):
-        return definition_of_config(load_config(word), Path(word).stem, with_model)
+        return definition_of_config(load_config(word), label, with_model)
     return definition_of_name(word, build_head(cfg)[0].prior_generator, with_model)
 
 

@@ -11,12 +11,11 @@ examples:
 
 from pathlib import Path
 
-from rich.console import Console
-
 from atss_plugin.analysis.exploration import PAPER_K
 from atss_plugin.analysis.explorer_page import describe_image, explore, write_page
 from atss_plugin.errors import UsageError
 
+from .console import tell
 from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
 
 NAME = 'explore'
@@ -50,5 +49,5 @@ def run(args) -> int:
     shown = [describe_image(truth, images.pixels(truth), images.classes) for truth in truths]
     path = Path(args.out)
     write_page(f'Assignments of {Path(args.config).stem}', shown, explore(definitions, truths, args.k), path)
-    Console(stderr=True).print(f'saved {path} ({path.stat().st_size / 1e6:.1f} MB)')
+    tell(f'saved {path} ({path.stat().st_size / 1e6:.1f} MB)')
     return 0

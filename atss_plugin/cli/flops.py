@@ -10,13 +10,14 @@ examples:
 import json
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table as RichTable
 
 from atss_plugin.analysis.complexity import complexity
 from atss_plugin.errors import UsageError
 from atss_plugin.experiments import load_config
 from atss_plugin.experiments.job import parse_cfg_options
+
+from .console import wide_console
 
 NAME = 'flops'
 HELP = 'count parameters and FLOPs'
@@ -45,7 +46,7 @@ def run(args) -> int:
         counts = {part: dict(parameters=parameters, flops=flops) for part, (parameters, flops) in parts.items()}
         print(json.dumps(dict(config=args.config, shape=args.shape, **counts), indent=1))
         return 0
-    console = Console()
+    console = wide_console(0)
     console.print(f'{args.config} at {args.shape[0]} × {args.shape[1]}')
     table = RichTable('', 'parameters', 'FLOPs', box=SIMPLE_HEAD)
     for part, (parameters, flops) in parts.items():

@@ -13,10 +13,10 @@ examples:
 
 from pathlib import Path
 
-from rich.console import Console
-
 from atss_plugin.errors import UsageError
 from atss_plugin.experiments.ledger import collect, ledger_path, merge, read_ledger, write_ledger
+
+from .console import tell
 
 NAME = 'ledger'
 HELP = 'collect results from work directories into the committed ledger'
@@ -37,7 +37,7 @@ def run(args) -> int:
     if news:
         write_ledger(lines, path)
     for note in left_out:
-        Console(stderr=True).print(f'left out: {note}', markup=False, highlight=False, soft_wrap=True)
+        tell(f'left out: {note}')
     for line in news:
         print(line)
     print(f'{len(news)} new of {len(found)} runs that ended; {path.name} has {len(lines)}')

@@ -19,9 +19,6 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from atss_plugin.analysis.detector import Predictor, build_detector, detect
 from atss_plugin.analysis.images import ValidationImages
@@ -30,12 +27,11 @@ from atss_plugin.analysis.misses_export import coco_detections, coco_objects
 from atss_plugin.analysis.misses_figure import save_misses_figure
 from atss_plugin.errors import UsageError
 
-from .console import progress_bar, wide_console
+from .console import print_tables, progress_bar, tables_to_markdown, tell
 from .definitions import add_definition_arguments, read_definitions
 
 NAME = 'misses'
 HELP = 'join what is missed with what it is learnt from'
-MIN_WIDTH = 130  # characters for five groups
 
 
 def add_arguments(parser) -> None:
@@ -84,12 +80,12 @@ def run(args) -> int:
     if args.json:
         print(json.dumps(dict(title=title, objects=records), indent=1, ensure_ascii=False))
     else:
-        _print(title, tables)
+        print_tables(title, tables)
     if args.out:
         _save(Path(args.out), misses, title, tables)
         _write_json(Path(args.out) / 'objects.json', coco_objects(dataset, indices, records))
         _write_json(Path(args.out) / 'detections.json', results)
-        Console(stderr=True).print(f'saved misses.png, misses.md, objects.json and detections.json in {args.out}')
+        tell(f'saved misses.png, misses.md, objects.json and detections.json in {args.out}')
     return 0
 
 
@@ -121,24 +117,10 @@ def _cell(line: pd.Series) -> str:
     return f'{line["recall"]:.1%} ({count})' if count else '–'
 
 
-def _print(title: str, tables: dict) -> None:
-    console = wide_console(MIN_WIDTH)
-    console.print(f'[bold]{title}[/bold]')
-    for name, table in tables.items():
-        rich_table = RichTable('positives', *table.columns, title=name, title_justify='left', box=SIMPLE_HEAD)
-        for index, line in table.iterrows():
-            rich_table.add_row(str(index), *line)
-        console.print(rich_table)
-
-
 def _save(folder: Path, misses: Misses, title: str, tables: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_misses_figure(misses, title, folder / 'misses.png')
-    parts = [
-        f'**{title}**',
-        *(f'{name}:\n\n{table.to_markdown(disable_numparse=True)}' for name, table in tables.items()),
-    ]
-    (folder / 'misses.md').write_text('\n\n'.join(parts) + '\n', encoding='utf-8')
+    (folder / 'misses.md').write_text(tables_to_markdown(title, tables), encoding='utf-8')
 
 
 def _write_json(path: Path, content) -> None:

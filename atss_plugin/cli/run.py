@@ -23,8 +23,8 @@ from pathlib import Path
 from threading import Event
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from atss_plugin.errors import UsageError
 from atss_plugin.experiments import divide_machine, load_tables, plan_jobs, run_jobs, select_tables
@@ -179,10 +179,10 @@ def _report(jobs) -> None:
     )
     for job in jobs:
         if job.action == 'skip':
-            done = f'skipped: {job.reason}'
+            done = Text(f'skipped: {job.reason}')
         elif not job.problem:
-            done = '[green]finished[/green]'
+            done = Text('finished', 'green')
         else:
-            done = f'[red]failed[/red]: {escape(job.problem)} (see its {CONSOLE_FILE})'
+            done = Text.assemble(('failed', 'red'), f': {job.problem} (see its {CONSOLE_FILE})')
         table.add_row(job.row.experiment, str(job.seed), done, str(job.work_dir))
     wide_console(MIN_WIDTH).print(table)

@@ -18,20 +18,16 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from atss_plugin.analysis.comparison import compare_statistics, to_words
 from atss_plugin.analysis.statistics import BINS, collect_statistics
 from atss_plugin.analysis.statistics_figure import SHARE_OF_CANDIDATES, save_statistics_figure
 
-from .console import progress_bar, wide_console
+from .console import print_tables, progress_bar, tables_to_markdown, tell
 from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
 
 NAME = 'stats'
 HELP = 'count what assigners do over a data set'
-MIN_WIDTH = 130  # characters for four assigners
 
 
 def add_arguments(parser) -> None:
@@ -81,16 +77,16 @@ def run(args) -> int:
     if args.json:
         print(content)
     else:
-        _print(title, tables)
+        print_tables(title, tables)
     if args.against:
         _print_comparison(json.loads(content), json.loads(Path(args.against).read_text(encoding='utf-8')))
     if args.out:
         folder = Path(args.out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'stats.json').write_text(content + '\n', encoding='utf-8')
-        (folder / 'stats.md').write_text(to_markdown(title, tables), encoding='utf-8')
+        (folder / 'stats.md').write_text(tables_to_markdown(title, tables), encoding='utf-8')
         save_statistics_figure(statistics, title, folder / 'stats.png', _expected(definitions))
-        Console(stderr=True).print(f'saved stats.png, stats.md and stats.json in {folder}')
+        tell(f'saved stats.png, stats.md and stats.json in {folder}')
     return 0
 
 
@@ -142,23 +138,6 @@ def _cell(line: pd.Series) -> str:
     return f'{line["mean"]:.1f} ± {line["std"]:.1f} ({line["unmatched"]:.1%})'
 
 
-def _print(title: str, tables: dict) -> None:
-    console = wide_console(MIN_WIDTH)
-    console.print(f'[bold]{title}[/bold]')
-    for name, table in tables.items():
-        rich_table = RichTable('', *table.columns, title=name, title_justify='left', box=SIMPLE_HEAD)
-        for index, line in table.iterrows():
-            rich_table.add_row(str(index), *line)
-        console.print(rich_table)
-
-
 def _print_comparison(here: dict, reference: dict) -> None:
     table = to_words(compare_statistics(here, reference))
     print(f'**{here["data"]}, against {reference["data"]}**\n\n{table.to_markdown(index=False, disable_numparse=True)}')
-
-
-def to_markdown(title: str, tables: dict) -> str:
-    """Return the tables as one markdown text."""
-    parts = [f'**{title}**']
-    parts += [f'{name}:\n\n{table.to_markdown(disable_numparse=True)}' for name, table in tables.items()]
-    return '\n\n'.join(parts) + '\n'

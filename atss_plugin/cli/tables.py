@@ -21,19 +21,16 @@ examples:
 from pathlib import Path
 from typing import List
 
-from rich.console import Console
-
 from atss_plugin.errors import UsageError
 from atss_plugin.experiments import build_report, load_tables, select_tables
 from atss_plugin.experiments.figures import save_figures
 from atss_plugin.experiments.ledger import read_ledger
 from atss_plugin.experiments.report import report_json, to_markdown, to_terminal
 
-from .console import wide_console
+from .console import print_whole, tell
 
 NAME = 'tables'
 HELP = "show the paper's tables next to the results of their runs"
-MIN_WIDTH = 180  # characters that the widest table needs
 
 
 def add_arguments(parser) -> None:
@@ -54,17 +51,16 @@ def run(args) -> int:
     report = build_report(tables, Path(args.work_dirs), _ledger(args))
     if args.figures:
         for path in save_figures(tables, report, Path(args.figures)):
-            Console(stderr=True).print(f'saved {path}')
+            tell(f'saved {path}')
     if args.json:
         print(report_json(report))
         return 0
-    console = wide_console(MIN_WIDTH)
     for table in tables:
         part = report[report['table'] == table.number].reset_index(drop=True)
         if args.markdown:
             print(to_markdown(table, part))
         else:
-            console.print(to_terminal(table, part))
+            print_whole(to_terminal(table, part))
     return 0
 
 

@@ -93,6 +93,16 @@ def test_assign(annotations, tmp_path, capsys):
     }
 
 
+def test_configs_of_one_name_are_told_apart(annotations, tmp_path, capsys):
+    files = [tmp_path / folder / 'mine.py' for folder in 'ab']
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(f"_base_ = '{config_root()}/miniature.py'")
+    assert main(['stats', 'miniature.py', '--ann', str(annotations), '--json', '--assigner', *map(str, files)]) == 0
+    labels = [entry['assigner'] for entry in json.loads(capsys.readouterr().out)['assigners']]
+    assert labels == [f'ATSS [{file}]' for file in files]
+
+
 def test_assign_on_the_embedded_data_set(tmp_path, capsys):
     assert main(['assign', 'miniature.py', '--index', '2', '--out', str(tmp_path)]) == 0
     assert len(list(tmp_path.glob('*_positives.png'))) == 1
