@@ -46,7 +46,7 @@ def tell(text: str) -> None:
 
 def print_whole(table: RichTable) -> None:
     """Print a table without cutting or wrapping a cell."""
-    unlimited = Console(width=10_000)
+    unlimited = wide_console(10_000)
     wide_console(Measurement.get(unlimited, unlimited.options, table).maximum).print(table)
 
 

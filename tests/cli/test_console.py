@@ -13,9 +13,11 @@ def narrow(monkeypatch):
 
 
 def test_brackets_are_no_markup(capsys):
-    print_tables('Images [train]', {'Totals [all]': pd.DataFrame({'IoU [fcos]': ['[-0.2, 0.1]']}, index=['[bold]'])})
+    cells = pd.DataFrame({'IoU [fcos]': ['[-0.2, 0.1]']}, index=['ATSS by predictions [bold], all options'])
+    print_tables('Images [train]', {'Totals [all]': cells})
     printed = capsys.readouterr().out
-    for text in ('Images [train]', 'Totals [all]', 'IoU [fcos]', '[-0.2, 0.1]', '[bold]'):
+    assert len(printed.splitlines()) == 7  # no cell is wrapped
+    for text in ('Images [train]', 'Totals [all]', 'IoU [fcos]', '[-0.2, 0.1]', 'predictions [bold], all'):
         assert text in printed
 
 
