@@ -80,7 +80,7 @@ def explore_image(definition: SampleDefinition, truth: GroundTruth, ks: Sequence
         of ``priors``, IoU, a letter of :func:`verdicts` for each k] and ``statistics`` [mean, std, threshold] for each
         k, or None; ``ignored`` the number of ignored anchors for each k.
     """
-    tried: List[Optional[int]] = [*sorted({*ks, definition.topk})] if definition.topk else [None]
+    tried: Sequence[Optional[int]] = sorted({*ks, definition.topk}) if definition.topk else [None]
     variants = [definition if k is None or k == definition.topk else definition.with_topk(k) for k in tried]
     assignments = [assign_image(variant, truth) for variant in variants]
     letters = [verdicts(assignment) for assignment in assignments]

@@ -4,7 +4,6 @@ import time
 from typing import Dict
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
@@ -28,7 +27,7 @@ class QueueDisplay(Display):
         self.console = Console(stderr=True, soft_wrap=True)
         narrow = self.console.width < NARROW
         self.bars = Progress(
-            TextColumn('{task.description}', table_column=Column(no_wrap=True)),
+            TextColumn('{task.description}', markup=False, table_column=Column(no_wrap=True)),
             *([] if narrow else [BarColumn(bar_width=None, table_column=Column(ratio=1))]),
             TextColumn('{task.fields[iteration]}', table_column=Column(no_wrap=True, justify='right')),
             TextColumn('{task.fields[eta]}', table_column=Column(no_wrap=True, justify='right')),
@@ -56,7 +55,7 @@ class QueueDisplay(Display):
             f'[{number}/{total}] {job.action} {job.name} ({job.reason}), console in {job.work_dir}/{CONSOLE_FILE}'
         )
         self.started[job.name] = time.monotonic()
-        self.tasks[job.name] = self.bars.add_task(escape(job.name), total=None, iteration='starting', eta='', ap='')
+        self.tasks[job.name] = self.bars.add_task(job.name, total=None, iteration='starting', eta='', ap='')
 
     def update(self, job: Job, progress: TrainingProgress) -> None:
         if progress.ap is not None:

@@ -88,14 +88,13 @@ class OnePassFocal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, target: Tensor, weight: Optional[Tensor], gamma: float, alpha: float) -> Tensor:
-        grad = None
-        if ctx.needs_input_grad[0]:
-            grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        needs_grad = ctx.needs_input_grad[0]
+        grad = torch.empty_like(logits, memory_format=torch.contiguous_format) if needs_grad else None
         total = logits.new_zeros(())
         rows = max(1, BLOCK // max(logits.size(1), 1))
-        weights: Sequence[Optional[Tensor]] = [None] * -(-len(logits) // rows)
-        if weight is not None:
-            weights = weight.to(logits.dtype).split(rows)
+        weights: Sequence[Optional[Tensor]] = (
+            [None] * -(-len(logits) // rows) if weight is None else weight.to(logits.dtype).split(rows)
+        )
         for i, (x, w) in enumerate(zip(logits.split(rows), weights)):
             part = None if grad is None else grad[i * rows : i * rows + len(x)]
             total += _background(x, w, gamma, 1 - alpha, part)
