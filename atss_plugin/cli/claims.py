@@ -92,10 +92,10 @@ def _explain(lines, registration, metric) -> tuple:
 def _print(title, table, caption) -> None:
     rich_table = RichTable(title=title, title_justify='left', caption=caption, caption_justify='left', box=SIMPLE_HEAD)
     for column in table:
-        right = column in ('paper', 'ours', 'interval', 'margin', 'seeds')
+        right = column in ('paper', 'ours', 'interval', 'margin', 'pairs')
         rich_table.add_column('95 % interval' if column == 'interval' else column, justify='right' if right else 'left')
     for line in table.to_dict('records'):
-        claim = line['seeds'] == ''  # the line of a claim itself, above its comparisons
+        claim = line['pairs'] == ''  # the line of a claim itself, above its comparisons
         cells = {name: Text(cell) for name, cell in line.items()}
         cells['claim'].pad_left(0 if claim else 3)
         if 'verdict' in cells:

@@ -12,6 +12,7 @@ examples:
 import os
 import time
 from pathlib import Path
+from typing import List
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
@@ -22,7 +23,7 @@ from atss_plugin.experiments.claims import load_claims
 from atss_plugin.experiments.job import Launch
 from atss_plugin.experiments.ledger import collect, differences, name_of, overlay_of, read_ledger
 from atss_plugin.experiments.record import ENVIRONMENT, config_hash
-from atss_plugin.experiments.start import check_start
+from atss_plugin.experiments.start import check_start, start_hash
 
 from .console import wide_console
 
@@ -46,8 +47,11 @@ def run(args) -> int:
     if work_dirs.exists():
         raise UsageError(f'{work_dirs} exists: a repetition starts in a folder of its own')
     tables = select_tables(load_tables(), [args.row])
-    committed = _committed(tables[0].rows[0].experiment, args.seed, data, read_ledger(args.ledger))
+    candidates = _committed(tables[0].rows[0].experiment, args.seed, data, read_ledger(args.ledger))
     jobs = plan_jobs(tables, work_dirs, [args.seed], Launch(overlay=overlay_of(data)))
+    # that from the weights that are here, if there is one
+    start = start_hash(jobs[0].wanted)
+    committed = next((line for line in candidates if line['start'] == start), candidates[0])
     if config_hash(jobs[0].wanted) != committed['config']:
         raise UsageError(
             f'{name_of(committed)} was run with another configuration, not that of the overlay {data} today: '
@@ -62,12 +66,15 @@ def run(args) -> int:
     return _compare(committed, lines[0])
 
 
-def _committed(experiment: str, seed: int, data: str, ledger) -> dict:
-    runs = {line['seed']: line for line in ledger if line['experiment'] == experiment and line['data'] == data}
-    if seed not in runs:
-        known = f'seeds {", ".join(map(str, sorted(runs)))}' if runs else 'no seed'
+def _committed(experiment: str, seed: int, data: str, ledger) -> List[dict]:
+    """Return the lines of a seed, one for each start that it was run from."""
+    runs = [line for line in ledger if line['experiment'] == experiment and line['data'] == data]
+    found = [line for line in runs if line['seed'] == seed]
+    if not found:
+        seeds = sorted({line['seed'] for line in runs})
+        known = f'seeds {", ".join(map(str, seeds))}' if runs else 'no seed'
         raise UsageError(f'the ledger has {known} of {experiment} on {data}: there is nothing to compare with')
-    return runs[seed]
+    return found
 
 
 def _compare(committed: dict, repeated: dict) -> int:

@@ -24,7 +24,7 @@ from .verdicts import (
 
 BEGIN, END = '<!-- atss-plugin claims: begin -->', '<!-- atss-plugin claims: end -->'
 VERDICTS = (SHOWN, NOT_DECIDED, CONTRADICTED, NOT_RUN)
-SO_FAR = ' so far'  # of a verdict on fewer seeds than were registered
+SO_FAR = ' so far'  # of a verdict on fewer pairs than seeds were registered
 
 
 def summarise(lines: Sequence[dict], found: Sequence[ClaimFinding], data: str) -> str:
@@ -53,7 +53,7 @@ def tabulate(found: Sequence[ClaimFinding]) -> pd.DataFrame:
             }
         )
         lines += [_line(finding) for finding in claim.findings]
-    columns = ['claim', 'paper', 'ours', 'interval', 'margin', 'seeds', 'verdict', 'notes']
+    columns = ['claim', 'paper', 'ours', 'interval', 'margin', 'pairs', 'verdict', 'notes']
     return pd.DataFrame(lines, columns=columns).fillna('')
 
 
@@ -70,7 +70,7 @@ def _line(finding: Finding) -> dict:
         'ours': _difference(*finding.means, digits=2) if finding.means else '–',
         'interval': _ends(finding.ours, signed=True),
         'margin': margin if equal else '0',
-        'seeds': str(len(finding.seeds)),
+        'pairs': str(len(finding.pairs)),
         'verdict': finding.verdict,
         'notes': '; '.join(finding.notes),
     }
@@ -107,7 +107,7 @@ def tell_correlation(correlation: RankCorrelation, total: int) -> str:
 def to_markdown(summary: str, table: pd.DataFrame, correlation: str) -> str:
     """Return all findings as markdown; the lines of the claims themselves are bold."""
     table = table.rename(columns={'claim': 'claim, and what is compared', 'interval': '95 % interval'})
-    bold = table['seeds'] == ''
+    bold = table['pairs'] == ''
     for column in (table.columns[0], 'verdict'):
         table[column] = [f'**{text}**' if strong else text for text, strong in zip(table[column], bold)]
     # one space around each cell: a new width would change every line of a committed table
@@ -140,7 +140,7 @@ def _record(finding: Finding) -> dict:
         paper=finding.paper,
         means=finding.means,
         ours=_interval(finding.ours),
-        seeds=finding.seeds,
+        pairs=[dict(start=start or None, seed=seed) for start, seed in finding.pairs],
         margin=finding.margin,
         verdict=finding.verdict,
         notes=finding.notes,

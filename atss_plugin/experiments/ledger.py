@@ -14,10 +14,11 @@ from .paper import METRICS, load_beyond, load_tables
 from .record import ENVIRONMENT, RECORD_FILE, config_hash, read_record
 from .run import Run, read_run
 
-KEY = ('data', 'experiment', 'seed')
+# What tells two runs apart; runs of a seed that start from other weights are no pair, but may be in one ledger.
+KEY = ('data', 'experiment', 'seed', 'start')
 FINISHED = 'finished'
 ENDED = (FINISHED, 'failed', 'diverged')
-FIELDS = (*KEY, 'status', *METRICS, 'config', 'commit', 'starts', 'minutes', *ENVIRONMENT)
+FIELDS = ('data', 'experiment', 'seed', 'status', *METRICS, 'config', 'commit', 'starts', 'minutes', *ENVIRONMENT)
 NOT_COMPARED = ('minutes', 'starts')
 
 
@@ -44,8 +45,8 @@ def read_ledger(path: Optional[Path] = None) -> List[dict]:
     """Read a ledger, empty if there is none yet.
 
     Raises:
-        UsageError: a line that is not JSON or lacks a field, two lines for one run, runs of one experiment with
-            different configurations, or runs on one data set that started from different weights.
+        UsageError: a line that is not JSON or lacks a field, two lines for one run, or runs of one experiment with
+            different configurations.
     """
     path = Path(path or ledger_path())
     if not path.is_file():
@@ -63,7 +64,6 @@ def read_ledger(path: Optional[Path] = None) -> List[dict]:
 def _check(lines: Sequence[dict], path: Path) -> None:
     runs: Dict[tuple, dict] = {}
     configs: Dict[tuple, dict] = {}
-    starts: Dict[str, dict] = {}
     for line in lines:
         other = runs.setdefault(_key(line), line)
         if other is not line:
@@ -74,21 +74,20 @@ def _check(lines: Sequence[dict], path: Path) -> None:
                 f'{path}: {name_of(other)} has configuration {other["config"]}, {name_of(line)} has '
                 f'{line["config"]}: these are two experiments; keep them in two ledgers'
             )
-        other = starts.setdefault(line['data'], line)
-        if other['start'] != line['start']:
-            raise UsageError(
-                f'{path}: {name_of(other)} started from the weights {other["start"]}, {name_of(line)} from '
-                f'{line["start"]}: they cannot be compared; keep them in two ledgers'
-            )
 
 
 def _key(line: dict) -> tuple:
     return tuple(line[field] for field in KEY)
 
 
+def _order(line: dict) -> tuple:
+    return (*_key(line)[:-1], str(line['start']))  # a run that starts from no file has None
+
+
 def name_of(line: dict) -> str:
     """Return a run in words."""
-    return f'{line["experiment"]} seed {line["seed"]} on {line["data"]}'
+    name = f'{line["experiment"]} seed {line["seed"]} on {line["data"]}'
+    return f'{name} from {line["start"]}' if line['start'] else name
 
 
 def write_ledger(lines: Sequence[dict], path: Path) -> None:
@@ -96,7 +95,7 @@ def write_ledger(lines: Sequence[dict], path: Path) -> None:
     _check(lines, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.partial')
-    text = ''.join(json.dumps(line) + '\n' for line in sorted(lines, key=_key))
+    text = ''.join(json.dumps(line) + '\n' for line in sorted(lines, key=_order))
     partial.write_text(text, encoding='utf-8')
     os.replace(partial, path)
 

@@ -166,12 +166,16 @@ def _git(*words: str) -> Optional[str]:
 
 
 def machine() -> str:
-    """Return the type of this machine: architecture, processor, and GPU if there is one."""
+    """Return the type of this machine: architecture, processor, torch's instruction set, and GPU if there is one.
+
+    A hypervisor may call every processor of a maker by one name; sums of other vector lengths are rounded otherwise.
+    """
     import torch
 
     cpuinfo = Path('/proc/cpuinfo')
     found = re.search(r'^model name\s*: (.+)$', cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
     words = [platform.machine(), found.group(1).strip() if found else platform.processor()]
+    words += re.findall(r'CPU capability usage: (\S+)', torch.__config__.show())
     if torch.cuda.is_available():
         words.append(torch.cuda.get_device_name())
     return ', '.join(filter(None, words))

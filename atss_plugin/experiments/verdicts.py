@@ -1,7 +1,7 @@
 """What the ledger says about the claims: paired differences with their intervals, verdicts, and a rank correlation.
 
-Legend: n seeds, R rows; AP in percent. Seeds share initial weights and the order of the data between rows, so
-differences are taken within a seed.
+Legend: n pairs, R rows; AP in percent. Rows of a seed share initial weights and the order of the data, so differences
+are taken within a seed, and only between runs that started from the same weights.
 """
 
 from dataclasses import dataclass, field
@@ -36,19 +36,19 @@ class Finding:
     Attributes:
         comparison: the comparison.
         paper: both rows in the paper, in percent; NaN where it does not report the metric.
-        means: the means of both rows over the seeds that both have; None if there are none.
-        ours: our difference; its interval is NaN if only one seed was run, and it is None without any seed.
-        seeds: the seeds that both rows have.
+        means: the means of both rows over their pairs; None if there are none.
+        ours: our difference; its interval is NaN for a single pair, and it is None without any.
+        pairs: start weights ('' for none) and seed of the runs that both rows have.
         margin: of equality; None where none is needed, or none is registered yet.
         verdict: ``SHOWN``, ``CONTRADICTED``, ``NOT_DECIDED`` or ``NOT_RUN``.
-        notes: what a reader must know of the data: runs that failed, seeds without a partner.
+        notes: what a reader must know of the data: runs that failed or have no partner, several starts.
     """
 
     comparison: Comparison
     paper: Tuple[float, float]
     means: Optional[Tuple[float, float]]
     ours: Optional[Interval]
-    seeds: List[int]
+    pairs: List[Tuple[str, int]]
     margin: Optional[float]
     verdict: str
     notes: List[str] = field(default_factory=list)
@@ -64,8 +64,8 @@ class ClaimFinding:
 
     @property
     def preliminary(self) -> bool:
-        """Whether some comparison has fewer seeds than were registered."""
-        return any(len(finding.seeds) < self.claim.seeds for finding in self.findings)
+        """Whether some comparison has fewer pairs than seeds were registered."""
+        return any(len(finding.pairs) < self.claim.seeds for finding in self.findings)
 
 
 @dataclass
@@ -77,10 +77,13 @@ class RankCorrelation:
 
 
 def results(lines: Sequence[dict], data: str, metric: str) -> pd.DataFrame:
-    """Return the finished runs of a data set: a row for each seed, a column for each experiment, NaN where none is."""
+    """Return the finished runs of a data set: a column for each experiment, NaN where none is.
+
+    There is a row for each start (a hash of the weights, '' for none) and seed.
+    """
     finished = [line for line in lines if line['data'] == data and line['status'] == FINISHED]
-    frame = pd.DataFrame(finished, columns=['seed', 'experiment', metric])
-    return frame.pivot(index='seed', columns='experiment', values=metric).astype(float)
+    frame = pd.DataFrame(finished, columns=['start', 'seed', 'experiment', metric]).fillna({'start': ''})
+    return frame.pivot(index=['start', 'seed'], columns='experiment', values=metric).astype(float)
 
 
 def judge_claims(lines: Sequence[dict], registration: Registration) -> List[ClaimFinding]:
@@ -97,8 +100,8 @@ def judge_claims(lines: Sequence[dict], registration: Registration) -> List[Clai
         pool = claim.experiments if claim.pooled else []
         findings = [_find(comparison, frame, pool, registration) for comparison in claim.comparisons]
         for finding in findings:
-            if 0 < len(finding.seeds) < claim.seeds:
-                finding.notes.append(f'{len(finding.seeds)} of {claim.seeds} seeds so far')
+            if 0 < len(finding.pairs) < claim.seeds:
+                finding.notes.append(f'{len(finding.pairs)} of {claim.seeds} pairs so far')
             finding.notes += _failures(finding.comparison, ended_early)
         found.append(ClaimFinding(claim, overall([finding.verdict for finding in findings]), findings))
     return found
@@ -111,26 +114,35 @@ def _find(comparison: Comparison, frame: pd.DataFrame, pool: Sequence[str], regi
     margin = None if comparison.kind == ABOVE else registration.margin
     frame = frame.reindex(columns=dict.fromkeys([*frame.columns, row, other]))
     both = frame[[row, other]].dropna()
-    seeds = [int(seed) for seed in both.index]
-    notes = _unpaired(frame[[row, other]], seeds)
-    if not seeds:
-        return Finding(comparison, paper, None, None, seeds, margin, NOT_RUN, notes)
-    # a row joins the pool if it has every seed of the pair
+    pairs = list(both.index)
+    notes = _unpaired(frame[[row, other]], both.index)
+    if not pairs:
+        return Finding(comparison, paper, None, None, pairs, margin, NOT_RUN, notes)
+    # a row joins the pool if it has a run for every pair
     complete = [name for name in pool if name in frame and frame.loc[both.index, name].notna().all()]
     block = frame.loc[both.index, list(dict.fromkeys([row, other, *complete]))]
     ours = block_interval(block.to_numpy(), registration.confidence)
     verdict = judge(comparison.kind, ours, margin)
-    if len(seeds) == 1:
-        notes.append('one seed: no interval')
+    starts = {start for start, _ in pairs}
+    if len(starts) > 1:
+        notes.append(f'pairs from {len(starts)} starts')
+    if len(pairs) == 1:
+        notes.append('one pair: no interval')
     elif comparison.kind != ABOVE and margin is None:
         notes.append('no margin registered')
     means = (float(both[row].mean()), float(both[other].mean()))
-    return Finding(comparison, paper, means, ours, seeds, margin, verdict, notes)
+    return Finding(comparison, paper, means, ours, pairs, margin, verdict, notes)
 
 
-def _unpaired(pair: pd.DataFrame, seeds: Sequence[int]) -> List[str]:
-    left = {name: sorted(set(pair.index[pair[name].notna()]) - set(seeds)) for name in pair}
-    return [f'{name}: unpaired seed {", ".join(map(str, alone))} left out' for name, alone in left.items() if alone]
+def _unpaired(runs: pd.DataFrame, paired: pd.Index) -> List[str]:
+    several = runs.index.get_level_values('start').nunique() > 1
+    notes = []
+    for name in runs:
+        alone = runs.index[runs[name].notna()].difference(paired).to_frame(index=False)
+        for start, seeds in alone.groupby('start')['seed']:
+            of_start = f' of start {start or "none"}' if several else ''
+            notes.append(f'{name}: unpaired seed {", ".join(map(str, seeds))}{of_start} left out')
+    return notes
 
 
 def _failures(comparison: Comparison, ended_early: Sequence[dict]) -> List[str]:
@@ -153,21 +165,21 @@ def block_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
         confidence: of the interval.
 
     Returns:
-        The interval; its ends are NaN for a single seed.
+        The interval; its ends are NaN for a single pair.
     """
-    seeds, rows = values.shape
+    pairs, rows = values.shape
     mean = float((values[:, 0] - values[:, 1]).mean())
-    if seeds < 2:
+    if pairs < 2:
         return Interval(mean, np.nan, np.nan)
     rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
-    freedom = (seeds - 1) * (rows - 1)
-    scale = np.sqrt(2 * (rest**2).sum() / freedom / seeds)
+    freedom = (pairs - 1) * (rows - 1)
+    scale = np.sqrt(2 * (rest**2).sum() / freedom / pairs)
     half = stats.t.ppf((1 + confidence) / 2, freedom) * scale
     return Interval(mean, mean - float(half), mean + float(half))
 
 
 def judge(kind: str, interval: Interval, margin: Optional[float]) -> str:
-    """Return the verdict on a comparison; comparisons with NaN are never true, so a single seed decides nothing."""
+    """Return the verdict on a comparison; comparisons with NaN are never true, so a single pair decides nothing."""
     low, high = interval.low, interval.high
     if kind == ABOVE:
         return SHOWN if low > 0 else CONTRADICTED if high < 0 else NOT_DECIDED

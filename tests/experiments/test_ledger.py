@@ -11,7 +11,7 @@ from mmengine.config import Config
 from atss_plugin.cli import main
 from atss_plugin.experiments import ledger, load_config, record
 from atss_plugin.experiments.ledger import collect, expected_hash, line_of, merge, read_ledger, write_ledger
-from atss_plugin.experiments.record import config_hash, read_record, record_end, record_start
+from atss_plugin.experiments.record import config_hash, machine, read_record, record_end, record_start
 from tests.conftest import ROOT
 from tests.experiments.helpers import DATA, OVERLAY, line, recorded_folder, run_of
 
@@ -38,6 +38,15 @@ def test_a_start_records_what_it_is(tmp_path):
     for package in ('torch', 'mmengine', 'mmdet', 'mmcv', 'numpy'):
         assert found[package]
     assert read_record(tmp_path) is None
+
+
+def test_processors_of_one_name_are_told_apart(monkeypatch):
+    found = []
+    for level in ('AVX2', 'AVX512'):
+        shown = f'PyTorch built with:\n  - CPU capability usage: {level}\n'
+        monkeypatch.setattr('torch.__config__.show', lambda shown=shown: shown)
+        found.append(machine())
+    assert found[0] != found[1] and 'AVX512' in found[1]
 
 
 def test_starts_that_are_resumed_are_one_run(tmp_path, monkeypatch):
@@ -227,11 +236,15 @@ def test_damage_of_a_ledger_is_named(tmp_path):
         write_ledger([one, line('t4.k3', 1, 25.0, config='other')], path)
 
 
-def test_runs_that_started_from_other_weights_are_not_compared(tmp_path):
+def test_a_seed_is_another_run_from_other_weights(tmp_path):
     path = tmp_path / 'runs.jsonl'
-    write_ledger([line('t4.k3', 0, 25.0, start='a'), line('t4.k3', 0, 25.0, start='b', data='bccd')], path)
-    with pytest.raises(ValueError, match='t4.k5 seed 1 on miniature from b: they cannot be compared'):
-        write_ledger([line('t4.k3', 0, 25.0, start='a'), line('t4.k5', 1, 25.0, start='b')], path)
+    both = [line('t4.k3', 0, 25.0, start='a'), line('t4.k3', 0, 26.0, start='b')]
+    merged, news = merge(both[:1], both[1:])
+    assert news == ['t4.k3 seed 0 on miniature from b: finished']
+    write_ledger([*merged, line('t4.k3', 0, 24.0)], path)  # and one from no file
+    assert [entry['start'] for entry in read_ledger(path)] == [None, 'a', 'b']
+    with pytest.raises(ValueError, match='two lines for t4.k3 seed 0 on miniature from a'):
+        write_ledger([*both, dict(both[0], AP=25.1)], path)
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
@@ -242,7 +255,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main(words) == 0
     output = capsys.readouterr()
     assert output.out.splitlines() == [
-        f't4.k3 seed 0 on {DATA}: finished',
+        f't4.k3 seed 0 on {DATA} from s: finished',
         '1 new of 1 runs that ended; runs.jsonl has 1',
     ]
     assert 'left out: ' in output.err and 'data-seed1' in output.err

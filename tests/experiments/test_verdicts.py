@@ -79,7 +79,7 @@ def test_a_difference(tmp_path, differences, mean, verdict):
     (found,) = claim.findings
     assert found.ours == pytest.approx((mean, mean - HALF, mean + HALF), abs=1e-6)
     assert found.verdict == claim.verdict == verdict
-    assert (found.seeds, found.notes, found.margin) == ([0, 1, 2], [], None)
+    assert (found.pairs, found.notes, found.margin) == ([('', 0), ('', 1), ('', 2)], [], None)
     assert found.paper == (38.8, 38.0) and found.means == pytest.approx((23 + mean, 23))
 
 
@@ -121,10 +121,31 @@ def test_the_photographs_have_three_seeds_and_the_miniature_five():
 def test_unpaired_seeds_are_left_out_and_told(tmp_path):
     ledger = lines(t4__k3=(20.0, 20.0, 20.0, None), t4__k5=(None, 20.3, 20.4, 99.0))
     (found,) = findings(tmp_path, ledger, 't4.k5 > t4.k3').findings
-    assert found.seeds == [1, 2] and found.ours.mean == pytest.approx(0.35)
+    assert found.pairs == [('', 1), ('', 2)] and found.ours.mean == pytest.approx(0.35)
     # t with one degree of freedom: 12.706 * 0.0707 / sqrt(2)
     assert found.ours.high - found.ours.mean == pytest.approx(12.7062 * 0.1 / 2, abs=1e-5)
-    assert found.notes == ['t4.k5: unpaired seed 3 left out', 't4.k3: unpaired seed 0 left out', '2 of 3 seeds so far']
+    assert found.notes == ['t4.k5: unpaired seed 3 left out', 't4.k3: unpaired seed 0 left out', '2 of 3 pairs so far']
+
+
+def test_runs_from_other_weights_are_no_pair(tmp_path):
+    ledger = [
+        line('t4.k3', 0, 20.0, start='a'),
+        line('t4.k5', 0, 20.3, start='a'),
+        line('t4.k3', 0, 40.0, start='b'),
+        line('t4.k3', 1, 50.0, start='a'),
+        line('t4.k5', 1, 60.4, start='b'),
+        line('t4.k3', 1, 60.0, start='b'),
+    ]
+    (found,) = findings(tmp_path, ledger, 't4.k5 > t4.k3').findings
+    assert found.pairs == [('a', 0), ('b', 1)] and found.ours.mean == pytest.approx(0.35)
+    assert found.notes == [
+        't4.k3: unpaired seed 1 of start a left out',
+        't4.k3: unpaired seed 0 of start b left out',
+        'pairs from 2 starts',
+        '2 of 3 pairs so far',
+    ]
+    (found,) = findings(tmp_path, ledger[2:4] + ledger[4:5], 't4.k5 > t4.k3').findings
+    assert found.verdict == 'not run'
 
 
 def test_failed_runs_are_reported_and_have_no_result(tmp_path):
@@ -134,8 +155,8 @@ def test_failed_runs_are_reported_and_have_no_result(tmp_path):
         line('t4.k7', 0, status='failed'),
     ]
     (found,) = findings(tmp_path, ledger, 't4.k5 > t4.k3').findings
-    assert found.seeds == [0, 1]
-    assert found.notes == ['t4.k3: unpaired seed 2 left out', '2 of 3 seeds so far', 't4.k5: seed 2 diverged']
+    assert found.pairs == [('', 0), ('', 1)]
+    assert found.notes == ['t4.k3: unpaired seed 2 left out', '2 of 3 pairs so far', 't4.k5: seed 2 diverged']
 
 
 def test_other_data_sets_are_apart(tmp_path):
@@ -146,14 +167,14 @@ def test_other_data_sets_are_apart(tmp_path):
 
 def test_one_seed_decides_nothing(tmp_path):
     (found,) = findings(tmp_path, lines(t4__k3=(20.0,), t4__k5=(25.0,)), 't4.k5 > t4.k3').findings
-    assert found.verdict == 'not decided' and found.notes == ['one seed: no interval', '1 of 3 seeds so far']
+    assert found.verdict == 'not decided' and found.notes == ['one pair: no interval', '1 of 3 pairs so far']
     assert found.ours.mean == 5 and math.isnan(found.ours.low)
 
 
 def test_a_row_that_is_the_same_experiment_shares_its_runs(tmp_path):
     ledger = lines(t3__retinanet_atss=(21.0, 21.1), t4__k3=(20.0, 20.0))
     (found,) = findings(tmp_path, ledger, 't4.k9 > t4.k3').findings
-    assert found.seeds == [0, 1] and str(found.comparison) == 't4.k9 > t4.k3'
+    assert found.pairs == [('', 0), ('', 1)] and str(found.comparison) == 't4.k9 > t4.k3'
 
 
 @pytest.mark.parametrize(
@@ -205,7 +226,7 @@ def test_pooled_claims_use_their_rows_that_have_the_seeds(tmp_path):
     assert claim.findings[0].ours == pytest.approx(block_interval(block))
     alone = findings(tmp_path, lines(**values), 't4.k5 > t4.k3', 't4.k7 > t4.k3').findings[0]
     assert alone.ours == pytest.approx(block_interval(block[:, :2])) and alone.ours != claim.findings[0].ours
-    assert claim.findings[2].seeds == [0]
+    assert claim.findings[2].pairs == [('', 0)]
 
 
 def test_intervals_cover_what_they_promise():
@@ -294,7 +315,7 @@ def test_the_command(tmp_path, capsys):
         '0',
         '3',
         'shown',
-        '3 of 5 seeds so far',
+        '3 of 5 pairs so far',
     ]
     assert '2. The spatial and scale constraint' in text and '10 not run' in text
     assert 'Runs on the data set miniature_warm: 6 finished, 1 failed; commit c0ffee.' in text
@@ -323,7 +344,7 @@ def test_a_verdict_on_fewer_seeds_than_registered_is_preliminary(tmp_path):
         claim = findings(tmp_path, lines(t4__k7=aps, t4__k5=[ap - 1 - ap / 100 for ap in aps]), 't4.k7 > t4.k5')
         return claim.verdict, tabulate([claim])['verdict'].tolist(), tabulate([claim])['notes'][1]
 
-    assert told(20.0, 21.0) == ('shown', ['shown so far', 'shown'], '2 of 3 seeds so far')
+    assert told(20.0, 21.0) == ('shown', ['shown so far', 'shown'], '2 of 3 pairs so far')
     assert told(20.0, 21.0, 22.0) == ('shown', ['shown', 'shown'], '')
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from atss_plugin.cli import main, verify
 from atss_plugin.experiments import ledger
-from atss_plugin.experiments.ledger import expected_hash, write_ledger
+from atss_plugin.experiments.ledger import expected_hash, read_ledger, write_ledger
 from tests.conftest import ROOT
 from tests.experiments.helpers import DATA, OVERLAY, line
 
@@ -63,6 +63,17 @@ def test_what_differs_is_told(repeated, capsys, changes, status, told):
     assert main(repeated.words) == status
     assert told in capsys.readouterr().out
     assert os.environ['OMP_NUM_THREADS'] == '3'  # as many as then
+
+
+def test_a_seed_is_compared_with_its_run_from_the_same_weights(repeated, tmp_path, capsys, monkeypatch):
+    committed = read_ledger(tmp_path / 'runs.jsonl')[0]
+    write_ledger([dict(committed, start='a', AP=20.0), dict(committed, start='b')], tmp_path / 'runs.jsonl')
+    repeated(start='b')
+    monkeypatch.setattr(verify, 'start_hash', lambda cfg: 'b')
+    assert main(repeated.words) == 0 and 'equal to the last digit' in capsys.readouterr().out
+    monkeypatch.setattr(verify, 'start_hash', lambda cfg: 'c')  # no run is from these: the difference is told
+    assert main(repeated.words) == 1
+    assert 'AP: 20.0 -> 25.6; not the same as then: start: a -> b' in capsys.readouterr().out
 
 
 def test_what_cannot_be_repeated_is_an_error(repeated, tmp_path, capsys, monkeypatch):
