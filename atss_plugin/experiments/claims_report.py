@@ -105,15 +105,17 @@ def tell_correlation(correlation: RankCorrelation, total: int) -> str:
 
 
 def to_markdown(summary: str, table: pd.DataFrame, correlation: str) -> str:
-    """Return all findings as markdown; the lines of the claims themselves are bold."""
+    """Return all findings as markdown: the claims with their verdicts, then all comparisons below their claims."""
     table = table.rename(columns={'claim': 'claim, and what is compared', 'interval': '95 % interval'})
     bold = table['pairs'] == ''
+    claims = table.loc[bold, [table.columns[0], 'verdict']].to_numpy()
+    verdicts = '\n'.join(f'{claim}: **{verdict}**' for claim, verdict in claims)
     for column in (table.columns[0], 'verdict'):
         table[column] = [f'**{text}**' if strong else text for text, strong in zip(table[column], bold)]
     # one space around each cell: a new width would change every line of a committed table
     rows = [table.columns, [':--'] * len(table.columns), *table.to_numpy()]
     text = '\n'.join(f'| {" | ".join(row)} |' for row in rows)
-    return f'{summary}\n\n{text}\n\n{correlation}\n'
+    return f'{summary}\n\n{verdicts}\n\n{text}\n\n{correlation}\n'
 
 
 def to_json(found: Sequence[ClaimFinding], correlation: RankCorrelation, data: str) -> str:
