@@ -71,7 +71,7 @@ def _describe(axes, table: Table, has_runs: bool) -> None:
 
 
 def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) -> None:
-    panels = list(_ledger_groups(lines, ledger_data(lines)))
+    panels = list(_ledger_groups(lines, compared_data(lines) or ledger_data(lines)))
     with figure(1, 1 + len(panels), figsize=(6.4 + 4.6 * len(panels), 3.8), squeeze=False) as (fig, grid):
         axes = grid[0, 0]
         places = {row.id: place for place, row in enumerate(table.rows)}
@@ -110,7 +110,7 @@ def _describe_panel(axes, data: str, means: pd.DataFrame) -> None:
 
 
 def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
-    panels = list(_ledger_groups(lines, ledger_data(lines)))
+    panels = list(_ledger_groups(lines, compared_data(lines) or ledger_data(lines)))
     size = (7.2 + 4.6 * len(panels), 1.3 + 0.36 * len(table.rows))
     with figure(1, 1 + len(panels), figsize=size, squeeze=False, sharey=True) as (fig, grid):
         axes = grid[0, 0]

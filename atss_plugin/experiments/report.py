@@ -1,6 +1,7 @@
 """The results of the tables' runs, next to the paper's numbers: as data, as markdown and for the terminal."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
@@ -19,7 +20,10 @@ from .verdicts import block_interval, results
 TRAINED, CHANGED, SMOKE = 'trained', 'trained with changes', 'smoke-trained'
 SIZES = {'APs': 'small', 'APm': 'medium', 'APl': 'large'}  # up to 32, 96 and more pixels of the original image
 LEGEND = 'AP in percent, ours / paper'
-LEDGER_LEGEND = '{}: mean ± standard deviation of AP (seeds) on that data set alone, on a small model'
+LEDGER_LEGEND = (
+    '{}: mean ± standard deviation of AP (seeds) on that data set alone, on a small model; '
+    'NAME@START: from other start weights'
+)
 BASELINE_LEGEND = 'Δ: AP less that of ATSS from the same start, over the seeds that both have [95 % interval]'
 STYLES = {
     TRAINED: 'bold green',
@@ -45,11 +49,13 @@ def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = 
         Columns ``table, row, experiment, config, settings, status, changes, seed, progress, length, unit,
         work_dir``; for each metric m ``paper m`` and ``m``, in percent; and ``difference``, AP less the
         paper's, for what was trained as the paper says and measured at the end.  Table 8 has none: its
-        numbers are of test-dev, a run's are of val2017.  For each data set d of the ledger and metric m ``d m`` and
+        numbers are of test-dev, a run's are of val2017.  For each data set d of the ledger (by
+        :func:`separate_starts`) and metric m ``d m`` and
         ``d m deviation`` (mean and standard deviation over seeds), and ``d seeds`` and ``d failed`` (runs); for rows
         that have a baseline ``d difference``, ``d low`` and ``d high``: AP less the baseline's, over the seeds that
         both have, and its 95 % interval.
     """
+    ledger = separate_starts(ledger)
     runs: Dict[str, List[Run]] = {}
     lines = []
     for table in tables:
@@ -61,6 +67,19 @@ def build_report(tables: List[Table], work_dirs: Path, ledger: Sequence[dict] = 
     report = pd.DataFrame(lines)
     report = report.merge(summarise_ledger(ledger), how='left', left_on='experiment', right_index=True)
     return report.merge(compare_with_baselines(tables, ledger), how='left', left_on='row', right_index=True)
+
+
+def separate_starts(ledger: Sequence[dict]) -> List[dict]:
+    """Return a ledger in which only runs from the same start weights have the same data set, such as ``bccd@4556fd``.
+
+    AP, by size above all, depends on the weights. Those with the most runs on a data set keep its name.
+    """
+    runs = Counter((line['data'], line['start']) for line in ledger)
+    most = {data: start for (data, start), _ in reversed(runs.most_common())}
+    return [
+        line if line['start'] == most[line['data']] else dict(line, data=f'{line["data"]}@{str(line["start"])[:6]}')
+        for line in ledger
+    ]
 
 
 def summarise_ledger(ledger: Sequence[dict]) -> pd.DataFrame:

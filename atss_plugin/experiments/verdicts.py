@@ -115,7 +115,7 @@ def _find(comparison: Comparison, frame: pd.DataFrame, pool: Sequence[str], regi
     frame = frame.reindex(columns=dict.fromkeys([*frame.columns, row, other]))
     both = frame[[row, other]].dropna()
     pairs = list(both.index)
-    notes = _unpaired(frame[[row, other]], both.index)
+    notes = _unpaired(frame[[row, other]], len(pairs))
     if not pairs:
         return Finding(comparison, paper, None, None, pairs, margin, NOT_RUN, notes)
     # a row joins the pool if it has a run for every pair
@@ -134,15 +134,9 @@ def _find(comparison: Comparison, frame: pd.DataFrame, pool: Sequence[str], regi
     return Finding(comparison, paper, means, ours, pairs, margin, verdict, notes)
 
 
-def _unpaired(runs: pd.DataFrame, paired: pd.Index) -> List[str]:
-    several = runs.index.get_level_values('start').nunique() > 1
-    notes = []
-    for name in runs:
-        alone = runs.index[runs[name].notna()].difference(paired).to_frame(index=False)
-        for start, seeds in alone.groupby('start')['seed']:
-            of_start = f' of start {start or "none"}' if several else ''
-            notes.append(f'{name}: unpaired seed {", ".join(map(str, seeds))}{of_start} left out')
-    return notes
+def _unpaired(runs: pd.DataFrame, pairs: int) -> List[str]:
+    alone = {name: int(runs[name].notna().sum()) - pairs for name in runs}
+    return [f'{name}: {count} unpaired run{"s" * (count > 1)} left out' for name, count in alone.items() if count]
 
 
 def _failures(comparison: Comparison, ended_early: Sequence[dict]) -> List[str]:

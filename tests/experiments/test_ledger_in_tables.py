@@ -71,6 +71,18 @@ def test_definitions_beyond_the_paper_are_compared_with_their_baseline_and_by_si
     assert cells(to_markdown(tables[0], single))[2][-4] == '+0.5'  # one seed has no interval
 
 
+def test_runs_from_other_weights_are_apart(tmp_path):
+    tables = select_tables(load_tables(), ['t4.k3', 't4.k9'])
+    ledger = [
+        line('t4.k3', 0, 30.0, start='second start'),
+        line('t3.retinanet_atss', 0, 25.0, start='first start'),
+        line('t3.retinanet_atss', 1, 26.0, start='first start'),
+    ]
+    header, k3, k9 = cells(to_markdown(tables[0], build_report(tables, tmp_path, ledger)))
+    assert header[-2:] == ['miniature@second', 'miniature']
+    assert (k3[-2:], k9[-2:]) == (['30.0 (1)', '–'], ['–', '25.5 ± 0.7 (2)'])
+
+
 def test_data_sets_are_apart(tmp_path):
     tables = select_tables(load_tables(), ['t4.k3'])
     report = build_report(tables, tmp_path, [*LEDGER, line('t4.k3', 0, 50.0, data='bccd')])
