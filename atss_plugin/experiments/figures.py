@@ -57,9 +57,12 @@ def _groups(lines: pd.DataFrame):
     yield 'trained on other terms', UNLIKE, lines[lines['status'].isin([SMOKE, CHANGED]) & lines['AP'].notna()]
 
 
-def _ledger_groups(lines: pd.DataFrame, names: List[str]):
-    """Return data sets of the ledger with a colour and a line for each row that has a result."""
-    for data, color in zip(names, LEDGER):
+def _ledger_groups(lines: pd.DataFrame):
+    """Return data sets of the ledger with a colour and a line for each row that has a result.
+
+    Those on which a single experiment was run are left out if there are others.
+    """
+    for data, color in zip(compared_data(lines) or ledger_data(lines), LEDGER):
         yield data, color, lines[lines[f'{data} AP'].notna()].drop_duplicates('row')
 
 
@@ -71,7 +74,7 @@ def _describe(axes, table: Table, has_runs: bool) -> None:
 
 
 def _draw_curve(table: Table, lines: pd.DataFrame, quantity: str, path: Path) -> None:
-    panels = list(_ledger_groups(lines, compared_data(lines) or ledger_data(lines)))
+    panels = list(_ledger_groups(lines))
     with figure(1, 1 + len(panels), figsize=(6.4 + 4.6 * len(panels), 3.8), squeeze=False) as (fig, grid):
         axes = grid[0, 0]
         places = {row.id: place for place, row in enumerate(table.rows)}
@@ -110,7 +113,7 @@ def _describe_panel(axes, data: str, means: pd.DataFrame) -> None:
 
 
 def _draw_rows(table: Table, lines: pd.DataFrame, path: Path) -> None:
-    panels = list(_ledger_groups(lines, compared_data(lines) or ledger_data(lines)))
+    panels = list(_ledger_groups(lines))
     size = (7.2 + 4.6 * len(panels), 1.3 + 0.36 * len(table.rows))
     with figure(1, 1 + len(panels), figsize=size, squeeze=False, sharey=True) as (fig, grid):
         axes = grid[0, 0]
@@ -150,11 +153,11 @@ def _style_rows(axes) -> None:
 
 def _draw_by_size(table: Table, lines: pd.DataFrame, path: Path) -> None:
     """Draw a table that the paper does not have: AP on each data set of the ledger, of all objects and by size."""
-    names = compared_data(lines)
-    size = (2.0 + 3.0 * (1 + len(SIZES)), (1.0 + 0.34 * len(table.rows)) * len(names))
+    groups = list(_ledger_groups(lines))
+    size = (2.0 + 3.0 * (1 + len(SIZES)), (1.0 + 0.34 * len(table.rows)) * len(groups))
     places = {row.id: -place for place, row in enumerate(table.rows)}
-    with figure(len(names), 1 + len(SIZES), figsize=size, squeeze=False, sharey=True) as (fig, grid):
-        for panels, (data, color, means) in zip(grid, _ledger_groups(lines, names)):
+    with figure(len(groups), 1 + len(SIZES), figsize=size, squeeze=False, sharey=True) as (fig, grid):
+        for panels, (data, color, means) in zip(grid, groups):
             for panel, (metric, objects) in zip(panels, {'AP': 'all objects', **SIZES}.items()):
                 _draw_means(panel, data, metric, means, places, color)
                 panel.set_title(objects, fontweight='normal')
