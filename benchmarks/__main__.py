@@ -10,7 +10,7 @@ from mmdet import __version__ as mmdet_version
 from rich.console import Console
 from rich.table import Table
 
-from . import operations, training_step
+from . import operations, scenes, training_step
 from .cases import all_cases
 from .run import run
 
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=2, help='threads of PyTorch (default: 2)')
     parser.add_argument('--operations', action='store_true', help='count operations instead of measuring time')
     parser.add_argument('--step', action='store_true', help='time the parts of a training step, and prediction')
+    parser.add_argument('--device', default='cpu', help='cpu, or cuda for the first GPU (default: cpu)')
     parser.add_argument('--json', help='also write the figures to this file')
     args = parser.parse_args()
     if args.operations:
@@ -31,6 +32,7 @@ def main() -> None:
         return
     if args.step:
         torch.set_num_threads(args.threads)
+        scenes.use(args.device)
         training_step.report()
         return
     torch.set_num_threads(1)  # a second thread of this process would spin beside the cases, and take a core from them
@@ -43,14 +45,15 @@ def main() -> None:
             with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
                 rows.append(process.submit(run, args, index).result())
             Console(stderr=True).print(f'{name}: {rows[-1]["ratio"]:.1f}x')
-    show(rows, args.threads)
+    show(rows, args)
     if args.json:
         with open(args.json, 'w') as file:
             json.dump(rows, file, indent=1)
 
 
-def show(rows, threads: int) -> None:
-    table = Table(title=f'Against mmdet {mmdet_version}, torch {torch.__version__}, {threads} threads; results equal')
+def show(rows: list, args: argparse.Namespace) -> None:
+    where = f'{args.threads} threads' if args.device == 'cpu' else torch.cuda.get_device_name(args.device)
+    table = Table(title=f'Against mmdet {mmdet_version}, torch {torch.__version__}, {where}; results equal')
     for column in ('case', 'ours', 'mmdet', 'faster', 'lowest - highest', 'goal', 'memory: ours', 'mmdet', 'less'):
         table.add_column(column, justify='left' if column == 'case' else 'right')
     for row in rows:

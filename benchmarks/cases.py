@@ -13,7 +13,7 @@ from torch import Tensor
 from atss_plugin import ATSSAssigner, RetinaNetHead, SpatialScaleAssigner
 from atss_plugin.matching.boxes import INSIDE_MARGIN, centers, sides
 
-from .scenes import IMAGE, STRIDES, coco_boxes, feature_sizes, pyramid, random_boxes
+from .scenes import IMAGE, STRIDES, coco_boxes, device, feature_sizes, pyramid, random_boxes
 
 
 class Case(NamedTuple):
@@ -154,7 +154,7 @@ def atss_in_mmdet_head(num: int, goal: float) -> Case:
     """Return the call as mmdet's head makes it: with new priors and valid flags, filtered, then assign()."""
     heads = [mmdet_atss_head(dict(type=t, topk=9)) for t in ('atss_plugin.ATSSAssigner', 'mmdet.ATSSAssigner')]
     gts, (priors, levels) = random_boxes(num), pyramid()
-    inside = torch.ones(len(priors), dtype=torch.bool)
+    inside = torch.ones(len(priors), dtype=torch.bool, device=device())
 
     def assign(head):
         # from ATSSHead._get_targets_single, where `anchors` is a new tensor each time
@@ -195,7 +195,8 @@ def atss_dense() -> Case:
     """Assign to priors in random order within their level, which do not form grids."""
     priors, levels = pyramid()
     generator = torch.Generator().manual_seed(0)
-    shuffled = torch.cat([p[torch.randperm(len(p), generator=generator)] for p in priors.split(levels)])
+    orders = [torch.randperm(num, generator=generator).to(device()) for num in levels]
+    shuffled = torch.cat([p[order] for p, order in zip(priors.split(levels), orders)])
     # seed 0 has a box that is equally far from two priors, which mmdet decides by their order
     pred, gts = InstanceData(priors=shuffled), random_boxes(500, seed=1)
     ours, peer = ATSSAssigner(topk=9), MMDetATSSAssigner(topk=9)
@@ -211,18 +212,21 @@ def atss_dense() -> Case:
 
 def loss() -> Case:
     """Run the losses forward and backward, assignment included, with B = 2 and 80 classes."""
-    peer = mmdet_atss_head(dict(type='mmdet.ATSSAssigner', topk=9))
+    peer = mmdet_atss_head(dict(type='mmdet.ATSSAssigner', topk=9)).to(device())
     ours = RetinaNetHead(
         num_classes=80,
         in_channels=256,
         feat_channels=32,
         train_cfg=dict(assigner=dict(type='atss_plugin.ATSSAssigner', topk=9)),
-    )
+    ).to(device())
     gts, height, width = [random_boxes(7, seed) for seed in range(2)], *IMAGE
     metas = [dict(img_shape=IMAGE, pad_shape=(800, 1344))] * 2
     generator = torch.Generator().manual_seed(0)
     maps = [
-        [torch.randn(2, c, h, w, generator=generator) * 0.5 + bias for h, w in feature_sizes(height, width)]
+        [
+            (torch.randn(2, c, h, w, generator=generator) * 0.5 + bias).to(device())
+            for h, w in feature_sizes(height, width)
+        ]
         for c, bias in ((80, -4.0), (4, 0.0), (1, 0.0))
     ]
 

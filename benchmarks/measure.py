@@ -46,17 +46,32 @@ def compare(ours: Callable, peer: Callable, seconds: float = 4.0, rounds: int = 
 
 
 def _time(run: Callable, repeat: int) -> float:
+    wait()
     start = time.perf_counter()
     for _ in range(repeat):
         run()
+    wait()
     return (time.perf_counter() - start) / repeat
+
+
+def wait() -> None:
+    """Let a GPU finish what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def peak_memory(run: Callable) -> int:
     """Return the most bytes that ``run`` holds at a time in tensors and arrays of its own.
 
-    The peak of PyTorch's allocations (its profiler) plus that of Python and NumPy (tracemalloc), as if simultaneous."""
+    The peak of PyTorch's allocations (its profiler) plus that of Python and NumPy (tracemalloc), as if simultaneous.
+    On a GPU, the peak of what PyTorch allocated there.
+    """
     run()
+    if torch.cuda.is_initialized():
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return torch.cuda.max_memory_allocated() - held
     tracemalloc.start()
     run()
     _, host = tracemalloc.get_traced_memory()

@@ -8,12 +8,14 @@ from mmdet.utils import register_all_modules
 
 from .cases import all_cases
 from .measure import compare, peak_memory
+from .scenes import device, use
 
 
 def run(args: Namespace, index: int) -> dict:
     """Check that both agree, then measure."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    use(args.device)
     register_all_modules()
     _train_a_network()
     case = all_cases(args.coco, args.crowd)[index]()
@@ -31,5 +33,5 @@ def _train_a_network() -> None:
     Once a network has freed its feature maps, the C library's allocator keeps what is freed. In a fresh process it
     returns the pages of many a temporary to the system, and asks for them anew.
     """
-    maps = ResNet(18)(torch.rand(1, 3, 800, 1344))
+    maps = ResNet(18).to(device())(torch.rand(1, 3, 800, 1344, device=device()))
     sum(feature_map.mean() for feature_map in maps).backward()

@@ -12,6 +12,18 @@ from torch import Tensor
 
 STRIDES = (8, 16, 32, 64, 128)
 IMAGE = (800, 1333)
+_device = torch.device('cpu')
+
+
+def use(device: str) -> None:
+    """Put what is made from now on, priors and boxes, on a device."""
+    global _device
+    _device = torch.device(device)
+
+
+def device() -> torch.device:
+    """Return the device that the benchmarks run on."""
+    return _device
 
 
 def feature_sizes(height: int, width: int) -> List[Tuple[int, int]]:
@@ -26,7 +38,7 @@ def pyramid(anchors: int = 1, image: Tuple[int, int] = IMAGE) -> Tuple[Tensor, L
     if anchors == 9:
         kind = dict(ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3)
     generator = AnchorGenerator(strides=STRIDES, center_offset=0.5, **kind)
-    levels = generator.grid_priors(feature_sizes(*image), device='cpu')
+    levels = generator.grid_priors(feature_sizes(*image), device=_device)
     return torch.cat(levels), [len(level) for level in levels]
 
 
@@ -36,7 +48,7 @@ def random_boxes(num: int, seed: int = 0, image: Tuple[int, int] = IMAGE) -> Ins
     side = torch.exp(math.log(8) + torch.rand(num, 2, generator=generator) * math.log(600 / 8))
     center = torch.rand(num, 2, generator=generator) * torch.tensor([image[1], image[0]])
     labels = torch.randint(0, 80, (num,), generator=generator)
-    return InstanceData(bboxes=torch.cat([center - side / 2, center + side / 2], 1), labels=labels)
+    return InstanceData(bboxes=torch.cat([center - side / 2, center + side / 2], 1), labels=labels).to(_device)
 
 
 def coco_boxes(path: str) -> List[Tuple[Tuple[int, int], InstanceData]]:
@@ -57,5 +69,6 @@ def coco_boxes(path: str) -> List[Tuple[Tuple[int, int], InstanceData]]:
         xywh = torch.tensor(boxes[image['id']], dtype=torch.float32) * scale
         xyxy = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
         size = (round(image['height'] * scale), round(image['width'] * scale))
-        scenes.append((size, InstanceData(bboxes=xyxy, labels=torch.zeros(len(xyxy), dtype=torch.long))))
+        labels = torch.zeros(len(xyxy), dtype=torch.long)
+        scenes.append((size, InstanceData(bboxes=xyxy, labels=labels).to(_device)))
     return scenes

@@ -1,0 +1,73 @@
+"""On a GPU the heads give the CPU's losses and gradients and the golden numbers; a training step waits for nothing."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.assigners.test_golden import Golden, cases
+from tests.heads.helpers import BATCHES, HEADS, Trained, batch, train_step
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+# mmdet's coder makes a tensor of Python numbers for means and deviations in each call (docs/environments.md)
+WAITING_IN_MMDET = {'delta_xywh_bbox_coder.py'}
+OURS = [name for name in HEADS if name != 'box-mmdet_atss']
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    """Convolutions in float32, not in TF32, which is torch's default on a GPU."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+
+
+def on_gpu(model, feats, samples):
+    """The arguments of a training step, on the GPU."""
+    return model.cuda(), [level.cuda() for level in feats], [sample.cuda() for sample in samples]
+
+
+@pytest.mark.parametrize('images', BATCHES)
+@pytest.mark.parametrize('name', HEADS)
+def test_losses_and_gradients_are_those_of_the_cpu(name, images):
+    feats, samples = batch(BATCHES[images][0], 0)
+    expected = train_step(Trained(HEADS[name]), feats, samples)
+    found = train_step(*on_gpu(Trained(HEADS[name]), feats, samples))
+    for mine, theirs in zip(found, expected):
+        assert mine.keys() == theirs.keys()
+        for key, value in theirs.items():
+            assert (mine[key] is None) == (value is None), key
+            if value is not None:
+                assert_close(mine[key].cpu(), value, rtol=1e-4, atol=1e-5 * float(value.abs().max()), msg=key)
+
+
+@pytest.mark.parametrize('name, case', cases('loss_'))
+def test_golden_losses_and_gradients(name, case):
+    golden, (definition, start) = Golden(name), case.split('_')
+    outputs = [[m.detach().cuda().requires_grad_() for m in maps] for maps in golden.outputs(start)]
+    images = [image.cuda() for image in golden.images]
+    losses = golden.head(start, definition).cuda().loss_by_feat(*outputs, images, [{}] * len(images))
+    found = torch.stack([losses[key] for key in ('loss_cls', 'loss_bbox', 'loss_centerness')])
+    assert_close(found.detach().cpu(), golden[f'loss_{case}'].float(), rtol=1e-4, atol=0)
+    found.sum().backward()
+    for kind, maps in zip(('gcls', 'greg', 'gctr'), outputs):
+        largest = max(float(golden[f'{kind}_{case}_{level}'].abs().max()) for level in range(5))
+        for level, output in enumerate(maps):
+            assert_close(output.grad.cpu(), golden[f'{kind}_{case}_{level}'], rtol=1e-4, atol=1e-4 * largest)
+
+
+@pytest.mark.parametrize('name', OURS)
+def test_a_training_step_waits_for_nothing_of_ours(name):
+    """From the second step on: the first looks at the priors."""
+    model, feats, samples = on_gpu(Trained(HEADS[name]), *batch(BATCHES['one image without'][0], 0))
+    train_step(model, feats, samples)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('warn')
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            train_step(model, feats, samples)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    waits = [(Path(w.filename).name, w.lineno) for w in caught if 'synchroniz' in str(w.message)]
+    assert [wait for wait in waits if wait[0] not in WAITING_IN_MMDET] == []
