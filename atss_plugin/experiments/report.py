@@ -24,7 +24,7 @@ LEDGER_LEGEND = (
     '{}: mean ± standard deviation of AP (seeds) on that data set alone, on a small model; '
     'NAME@START: from other start weights'
 )
-BASELINE_LEGEND = 'Δ: AP less that of ATSS from the same start, over the seeds that both have [95 % interval]'
+BASELINE_LEGEND = 'Δ: AP less that of ATSS, from a box or a point alike, over the seeds that both have [95 % interval]'
 STYLES = {
     TRAINED: 'bold green',
     CHANGED: 'yellow',
