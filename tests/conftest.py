@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 MAIN_CONFIG = 'miniature.py'  # what `make train` trains
 # the tests' tensors are small: a second thread costs more than it gains
 torch.set_num_threads(1)
+
+
+@contextmanager
+def waiting(mode: str):
+    """Let torch take it as an 'error', or as the 'default' nothing, when the host waits for a GPU."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode(mode)
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def pytest_collection_modifyitems(items):

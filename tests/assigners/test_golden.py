@@ -116,16 +116,21 @@ def test_gt_inds(name, definition, levels_given):
 
 @pytest.mark.parametrize('name, case', cases('loss_'))
 def test_losses_and_gradients(name, case):
+    check_losses_and_gradients(name, case, 'cpu', rtol=1e-5)
+
+
+def check_losses_and_gradients(name: str, case: str, device: str, rtol: float) -> None:
     golden, (definition, start) = Golden(name), case.split('_')
-    outputs = golden.outputs(start)
-    losses = golden.head(start, definition).loss_by_feat(*outputs, golden.images, [{}] * len(golden.images))
+    outputs = [[m.detach().to(device).requires_grad_() for m in maps] for maps in golden.outputs(start)]
+    images = [image.to(device) for image in golden.images]
+    losses = golden.head(start, definition).to(device).loss_by_feat(*outputs, images, [{}] * len(images))
     found = torch.stack([losses[key] for key in ('loss_cls', 'loss_bbox', 'loss_centerness')])
-    assert_close(found.detach(), golden[f'loss_{case}'].float(), rtol=1e-5, atol=0)
+    assert_close(found.detach().cpu(), golden[f'loss_{case}'].float(), rtol=rtol, atol=0)
     found.sum().backward()
     for kind, maps in zip(('gcls', 'greg', 'gctr'), outputs):
         largest = max(float(golden[f'{kind}_{case}_{level}'].abs().max()) for level in range(5))
         for level, output in enumerate(maps):
-            assert_close(output.grad, golden[f'{kind}_{case}_{level}'], rtol=1e-5, atol=1e-5 * largest)
+            assert_close(output.grad.cpu(), golden[f'{kind}_{case}_{level}'], rtol=rtol, atol=rtol * largest)
 
 
 @pytest.mark.parametrize('name', NAMES)

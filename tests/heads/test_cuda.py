@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.assigners.test_golden import Golden, cases
+from tests.assigners.test_golden import cases, check_losses_and_gradients
+from tests.conftest import waiting
 from tests.heads.helpers import BATCHES, HEADS, Trained, batch, train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
@@ -40,17 +41,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(name, images):
 
 @pytest.mark.parametrize('name, case', cases('loss_'))
 def test_golden_losses_and_gradients(name, case):
-    golden, (definition, start) = Golden(name), case.split('_')
-    outputs = [[m.detach().cuda().requires_grad_() for m in maps] for maps in golden.outputs(start)]
-    images = [image.cuda() for image in golden.images]
-    losses = golden.head(start, definition).cuda().loss_by_feat(*outputs, images, [{}] * len(images))
-    found = torch.stack([losses[key] for key in ('loss_cls', 'loss_bbox', 'loss_centerness')])
-    assert_close(found.detach().cpu(), golden[f'loss_{case}'].float(), rtol=1e-4, atol=0)
-    found.sum().backward()
-    for kind, maps in zip(('gcls', 'greg', 'gctr'), outputs):
-        largest = max(float(golden[f'{kind}_{case}_{level}'].abs().max()) for level in range(5))
-        for level, output in enumerate(maps):
-            assert_close(output.grad.cpu(), golden[f'{kind}_{case}_{level}'], rtol=1e-4, atol=1e-4 * largest)
+    check_losses_and_gradients(name, case, 'cuda', rtol=1e-4)
 
 
 @pytest.fixture
@@ -59,23 +50,19 @@ def others_may_wait(monkeypatch):
 
     def patiently(call):
         def called(*args, **kwargs):
-            mode = torch.cuda.get_sync_debug_mode()
-            torch.cuda.set_sync_debug_mode('default')
-            try:
+            with waiting('default'):
                 return call(*args, **kwargs)
-            finally:
-                torch.cuda.set_sync_debug_mode(mode)
 
         return called
 
-    waiting = {
+    known = {
         # tensors of Python numbers: means and deviations, and the IoU's eps
         'mmdet.models.task_modules.coders.delta_xywh_bbox_coder': ['bbox2delta', 'delta2bbox'],
         'mmdet.models.losses.iou_loss': ['bbox_overlaps'],
         # the operator asks for the largest label
         'mmcv._ext': ['sigmoid_focal_loss_forward', 'sigmoid_focal_loss_backward'],
     }
-    for module, names in waiting.items():
+    for module, names in known.items():
         for name in names:
             monkeypatch.setattr(import_module(module), name, patiently(getattr(import_module(module), name)))
 
@@ -86,8 +73,5 @@ def test_a_training_step_waits_for_nothing_of_ours(name, others_may_wait):
     model, feats, samples = on_gpu(Trained(HEADS[name]), *batch(BATCHES['one image without'][0], 0))
     train_step(model, feats, samples)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode('error')
-    try:
+    with waiting('error'):
         train_step(model, feats, samples)
-    finally:
-        torch.cuda.set_sync_debug_mode('default')

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from atss_plugin import matching
+from tests.conftest import waiting
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 STRIDES, CLASSES = (8, 16, 32, 64, 128), 80
@@ -82,17 +83,10 @@ def test_the_host_never_waits(name, scene):
     DEFINITIONS[name](pyramid, gts, predictions)  # a kernel's first launch may wait for its code
     boxes, labels = ([tensor.cuda() for tensor in tensors] for tensors in scene[1:3])
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode('error')
-    try:
+    with waiting('error'):
         DEFINITIONS[name](pyramid, matching.collect(boxes, labels, pyramid.priors), predictions)
-    finally:
-        torch.cuda.set_sync_debug_mode('default')
 
 
 def test_waiting_would_be_an_error():
-    torch.cuda.set_sync_debug_mode('error')
-    try:
-        with pytest.raises(RuntimeError, match='synchroniz'):
-            torch.ones(2, device='cuda').sum().item()
-    finally:
-        torch.cuda.set_sync_debug_mode('default')
+    with waiting('error'), pytest.raises(RuntimeError, match='synchroniz'):
+        torch.ones(2, device='cuda').sum().item()
