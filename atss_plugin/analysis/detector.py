@@ -3,8 +3,8 @@
 Legend: N priors, C classes, B images, A anchors per location, L levels.
 """
 
-import copy
 from collections import OrderedDict
+from pickle import UnpicklingError
 from typing import Any, List, Sequence
 
 import numpy as np
@@ -31,20 +31,23 @@ REMEMBERED = 8  # images whose predictions are kept, since several definitions a
 def build_detector(cfg: Config, checkpoint: str, device: str = 'cpu') -> torch.nn.Module:
     """Return the config's model with the weights of a checkpoint, ready to predict.
 
+    Its ``dataset_meta`` is the checkpoint's, as mmdet's ``init_detector`` leaves it; empty if there is none.
+
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        UsageError: its weights are not those of the config's model.
+        UsageError: it cannot be read, or its weights are not those of the config's model.
     """
-    model_cfg = copy.deepcopy(cfg.model)
-    model_cfg.backbone.init_cfg = None  # the checkpoint has these weights
-    model = revert_sync_batchnorm(MODELS.build(model_cfg))
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
     try:
-        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True, logger='silent')
-    except RuntimeError as error:
+        content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True, logger='silent')
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        if 'do not match' not in str(error):  # cut off, for example
+            raise UsageError(f'{checkpoint} cannot be read as a checkpoint: {error}') from error
         raise UsageError(
             f'{checkpoint} does not fit the model of the config: give the config that it was trained with, with the '
             f'same --cfg-options. {error}'
         ) from error
+    model.dataset_meta = (content.get('meta') or {}).get('dataset_meta') or {}
     return model.to(device).eval()
 
 

@@ -17,7 +17,6 @@ from .sample_definition import SampleDefinition
 PAPER_K = (3, 5, 7, 9, 11, 13, 15, 17, 19)
 # What became of a pair under one k. The page explains these letters.
 POSITIVE, BELOW, OUTSIDE, TAKEN, IGNORED, OTHER, NOT_LOOKED_AT = 'p', 'b', 'o', 't', 'i', 'n', '.'
-INSIDE_MARGIN = 0.01  # pixels between an anchor's centre and every side of its box (Algorithm 1, line 13)
 Pair = Tuple[int, int]  # ground truth, prior
 
 
@@ -35,14 +34,12 @@ def verdicts(assignment: Assignment) -> Dict[Pair, str]:
     if candidates is None:
         return result
     gt = torch.arange(len(candidates.prior)).repeat_interleave(candidates.prior.size(1))
-    prior, iou = candidates.prior.flatten(), candidates.iou.flatten()
-    centers, boxes = assignment.grid.centers()[prior], torch.from_numpy(assignment.truth.bboxes)[gt]
-    inside = torch.cat([centers - boxes[:, :2], boxes[:, 2:] - centers], dim=1).amin(1) > INSIDE_MARGIN
+    prior = candidates.prior.flatten()
     reasons = (
         (IGNORED, gt_inds[prior] < 0),
         (TAKEN, gt_inds[prior] > 0),
-        (OUTSIDE, ~inside),
-        (BELOW, iou < candidates.threshold[gt]),
+        (OUTSIDE, ~candidates.inside.flatten()),
+        (BELOW, ~candidates.reaches.flatten()),
     )
     letters = np.full(len(gt), OTHER)
     for letter, holds in reasons:  # the last one that holds stays

@@ -113,8 +113,9 @@ class SampleDefinition:
     def topk(self) -> Optional[int]:
         """Return k, None where the definition has none or does not use it."""
         cfg = self.assigner_cfg
-        # center sampling within a radius looks at no k
-        return getattr(self.assigner, 'topk', None) if cfg and cfg.get('radius') is None else None
+        # center sampling within a radius looks at no k, and RFLA has one k for each of its stages
+        k = getattr(self.assigner, 'topk', None) if cfg and cfg.get('radius') is None else None
+        return k if isinstance(k, int) else None
 
     def with_topk(self, k: int) -> 'SampleDefinition':
         """Return the same definition with another k."""
@@ -379,8 +380,8 @@ def describe(assigner: Any, cfg: dict) -> str:
     name = short or f'mmdet {cls.__name__.replace("Assigner", "")}'
     defaults = {key: value.default for key, value in inspect.signature(cls.__init__).parameters.items()}
     options = [
-        f'{key}={value}'
+        f'{key}={str(value["type"]).rsplit(".", 1)[-1] if isinstance(value, dict) and "type" in value else value}'
         for key, value in cfg.items()
-        if key not in ('type', '_scope_') and not isinstance(value, dict) and defaults.get(key) != value
+        if key not in ('type', '_scope_') and defaults.get(key) != value
     ]
     return f'{name} ({", ".join(options)})' if options else name

@@ -150,9 +150,7 @@ def collect_statistics(
     frame['positives'] = frame[definition.levels].sum(axis=1).astype(int)
     if frame['threshold'].isna().all():
         frame = frame.drop(columns='threshold')
-    step = max(1, -(-len(truths) // ambiguity_images)) if ambiguity_images else 0
-    looked_at = truths[::step] if step else []
-    counts = [claim_counts(definition, truth) for truth in looked_at]
+    counts = [claim_counts(definition, truths[i]) for i in evenly_spread(len(truths), ambiguity_images)]
     return AssignmentStatistics(
         definition.label,
         definition.levels,
@@ -161,6 +159,11 @@ def collect_statistics(
         claimed=sum(int((count > 0).sum()) for count in counts),
         ambiguous=sum(int((count > 1).sum()) for count in counts),
     )
+
+
+def evenly_spread(count: int, number: int) -> List[int]:
+    """Return ``number`` indices of ``count`` things, or all of them if there are fewer."""
+    return np.linspace(0, count - 1, min(number, count)).round().astype(int).tolist()
 
 
 def batches(definition: SampleDefinition, truths: Sequence[GroundTruth]) -> Iterator[List[GroundTruth]]:

@@ -200,9 +200,19 @@ class Assigner(BaseAssigner):
 
 
 def as_measure(calculator) -> Measure:
-    """Return mmdet's IoU calculator as a function of boxes (..., 4) and priors (..., 4) that broadcast."""
+    """Return mmdet's IoU calculator as a function of boxes (..., 4) and priors (..., 4) that broadcast.
+
+    Raises:
+        ValueError: it cannot compare boxes one by one.
+    """
     if type(calculator) is BboxOverlaps2D and calculator.scale == 1 and calculator.dtype is None:
         return matching.iou
+    pair = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 2.0, 2.0]])
+    if calculator(pair, pair, is_aligned=True).shape != (2,):
+        raise ValueError(
+            f'iou_calculator: {type(calculator).__name__} compares all boxes with all even where it is_aligned; '
+            "choose another one, such as mmdet's BboxOverlaps2D"
+        )
 
     def measure(boxes: Tensor, priors: Tensor) -> Tensor:
         dtype = torch.promote_types(boxes.dtype, priors.dtype)  # a calculator may compute in half precision

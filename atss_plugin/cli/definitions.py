@@ -42,9 +42,15 @@ def read_definitions(args) -> Tuple[Config, List[SampleDefinition]]:
     """Return the config and the sample definitions to compare."""
     cfg = load_config(args.config, parse_cfg_options(args.cfg_options))
     with_model = bool(getattr(args, 'checkpoint', None))
-    stems = [Path(word).stem for word in args.assigner]
-    labels = [stem if stems.count(stem) == 1 else word for stem, word in zip(stems, args.assigner)]
-    return cfg, [_definition(word, label, cfg, with_model) for word, label in zip(args.assigner, labels)]
+    words = list(dict.fromkeys(args.assigner))
+    stems = [Path(word).stem for word in words]
+    stem_or_word = [stem if stems.count(stem) == 1 else word for stem, word in zip(stems, words)]
+    definitions = [_definition(word, label, cfg, with_model) for word, label in zip(words, stem_or_word)]
+    labels = [definition.label for definition in definitions]
+    for definition, word in zip(definitions, words):  # tables have a column for each label
+        if labels.count(definition.label) > 1:
+            definition.label = f'{definition.label} [{word}]'
+    return cfg, definitions
 
 
 def _definition(word: str, label: str, cfg: Config, with_model: bool) -> SampleDefinition:

@@ -25,6 +25,7 @@ from atss_plugin.analysis.images import ValidationImages
 from atss_plugin.analysis.misses import GROUPINGS, Misses, describe_image, join_images, match_detections, original_boxes
 from atss_plugin.analysis.misses_export import coco_detections, coco_objects
 from atss_plugin.analysis.misses_figure import save_misses_figure
+from atss_plugin.analysis.statistics import evenly_spread
 from atss_plugin.errors import UsageError
 
 from .console import print_tables, progress_bar, tables_to_markdown, tell
@@ -62,8 +63,7 @@ def run(args) -> int:
     dataset = images.dataset
     for definition in definitions:
         definition.predict = Predictor(model, images)
-    step = 1 if args.limit is None else max(1, -(-len(dataset) // args.limit))
-    indices = range(0, len(dataset), step)
+    indices = evenly_spread(len(dataset), len(dataset) if args.limit is None else args.limit)
     parts, results = [], []
     with progress_bar() as bar:
         for index in bar.track(indices, description='detecting'):

@@ -16,11 +16,8 @@ examples:
 """
 
 import shlex
-import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
@@ -30,6 +27,7 @@ from atss_plugin.errors import UsageError
 from atss_plugin.experiments import divide_machine, load_tables, plan_jobs, run_jobs, select_tables
 from atss_plugin.experiments.array import slurm_parameters, submit_array
 from atss_plugin.experiments.job import Launch
+from atss_plugin.experiments.queue import stopping_on_signals
 from atss_plugin.experiments.run import CONSOLE_FILE
 from atss_plugin.experiments.start import check_start
 
@@ -59,7 +57,7 @@ def add_arguments(parser) -> None:
         type=int,
         default=1,
         metavar='N',
-        help="GPUs of a run; the global batch stays the recipe's 16 images (default: %(default)s)",
+        help="GPUs of a run; the global batch stays the recipe's 16 images, or the overlay's (default: %(default)s)",
     )
     parser.add_argument(
         '--accumulate',
@@ -146,20 +144,6 @@ def launch_of(args) -> Launch:
     else:
         launcher = args.launcher
     return Launch(launcher, args.gpus, mim_options, args.overlay, args.cfg_options, args.amp, args.accumulate)
-
-
-@contextmanager
-def stopping_on_signals():
-    """Yield an event that is set by Ctrl-C, by a request to end and by the loss of the terminal."""
-    stop, before = Event(), {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup lets SIGHUP be
-            before[number] = signal.signal(number, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tell_stopped(jobs) -> None:

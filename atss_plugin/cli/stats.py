@@ -22,6 +22,7 @@ import pandas as pd
 from atss_plugin.analysis.comparison import compare_statistics, to_words
 from atss_plugin.analysis.statistics import BINS, collect_statistics
 from atss_plugin.analysis.statistics_figure import SHARE_OF_CANDIDATES, save_statistics_figure
+from atss_plugin.errors import UsageError
 
 from .console import print_tables, progress_bar, tables_to_markdown, tell
 from .definitions import add_definition_arguments, add_image_arguments, open_images, read_definitions
@@ -48,6 +49,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
+    reference = _read_statistics(args.against) if args.against else None
     cfg, definitions = read_definitions(args)
     images = open_images(cfg, args, definitions, args.images)
     with progress_bar() as bar:
@@ -63,6 +65,8 @@ def run(args) -> int:
             task = bar.add_task(definition.label, total=len(truths))
             statistics.append(collect_statistics(definition, truths, args.ambiguity_images, partial(bar.advance, task)))
     boxes = sum(len(truth.bboxes) for truth in truths)
+    if not boxes:
+        raise UsageError(f'{_source(args, images.dataset)} has no box that is not a crowd: there is nothing to count')
     title = f'{_source(args, images.dataset)}: {len(truths)} images, {boxes} ground truths'
     tables = tabulate(statistics)
     content = json.dumps(
@@ -78,8 +82,12 @@ def run(args) -> int:
         print(content)
     else:
         print_tables(title, tables)
-    if args.against:
-        _print_comparison(json.loads(content), json.loads(Path(args.against).read_text(encoding='utf-8')))
+    if reference:
+        comparison = _comparison(json.loads(content), reference)
+        if args.json:  # stdout is for the JSON alone
+            tell(comparison)
+        else:
+            print(comparison)
     if args.out:
         folder = Path(args.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,6 +146,16 @@ def _cell(line: pd.Series) -> str:
     return f'{line["mean"]:.1f} ± {line["std"]:.1f} ({line["unmatched"]:.1%})'
 
 
-def _print_comparison(here: dict, reference: dict) -> None:
+def _read_statistics(path: str) -> dict:
+    try:
+        content = json.loads(Path(path).read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise UsageError(f'--against {path}: not a JSON file ({error})') from error
+    if not (isinstance(content, dict) and {'data', 'assigners'} <= content.keys()):
+        raise UsageError(f'--against {path}: not what atss-plugin stats --json gave')
+    return content
+
+
+def _comparison(here: dict, reference: dict) -> str:
     table = to_words(compare_statistics(here, reference))
-    print(f'**{here["data"]}, against {reference["data"]}**\n\n{table.to_markdown(index=False, disable_numparse=True)}')
+    return f'**{here["data"]}, against {reference["data"]}**\n\n{table.to_markdown(index=False, disable_numparse=True)}'

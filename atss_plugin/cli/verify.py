@@ -22,6 +22,7 @@ from atss_plugin.experiments import METRICS, load_tables, plan_jobs, run_jobs, s
 from atss_plugin.experiments.claims import load_claims
 from atss_plugin.experiments.job import Launch
 from atss_plugin.experiments.ledger import collect, differences, name_of, overlay_of, read_ledger
+from atss_plugin.experiments.queue import stopping_on_signals
 from atss_plugin.experiments.record import ENVIRONMENT, config_hash
 from atss_plugin.experiments.start import check_start, start_hash
 
@@ -47,7 +48,10 @@ def run(args) -> int:
     if work_dirs.exists():
         raise UsageError(f'{work_dirs} exists: a repetition starts in a folder of its own')
     tables = select_tables(load_tables(), [args.row])
-    candidates = _committed(tables[0].rows[0].experiment, args.seed, data, read_ledger(args.ledger))
+    experiments = {row.experiment for table in tables for row in table.rows}
+    if len(experiments) > 1:
+        raise UsageError(f'{args.row} has {len(experiments)} experiments: give the id of one row, such as t4.k3')
+    candidates = _committed(experiments.pop(), args.seed, data, read_ledger(args.ledger))
     jobs = plan_jobs(tables, work_dirs, [args.seed], Launch(overlay=overlay_of(data)))
     # that from the weights that are here, if there is one
     start = start_hash(jobs[0].wanted)
@@ -58,8 +62,11 @@ def run(args) -> int:
             f'check out commit {committed["commit"]}, or run it again into a ledger of its own'
         )
     check_start(jobs[0].wanted, jobs[0].name)
+    if not isinstance(committed['threads'], int):  # such as 1+2
+        raise UsageError(f'{name_of(committed)} was resumed with other threads ({committed["threads"]}): take another')
     os.environ['OMP_NUM_THREADS'] = str(committed['threads'])
-    run_jobs(jobs)
+    with stopping_on_signals() as stop:
+        run_jobs(jobs, stop=stop)
     lines, left_out = collect([work_dirs])
     if not lines:
         raise UsageError(f'the run did not come to an end: {"; ".join(left_out)}')

@@ -1,5 +1,6 @@
 """Runs as the tasks of one Slurm job array, through submitit: each ends, is requeued and resumes by itself."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
@@ -10,16 +11,20 @@ from .job import Job, Launch, plan_jobs
 from .machine import divide_machine
 from .paper import load_tables, select_tables
 from .queue import run_jobs
+from .run import FRESH
 
 # How often a task may reach the time limit: twice what a run of a fortnight on one GPU needs with a limit of a day.
 MAX_TIMEOUTS = 28
+# Seconds between two looks at a run that seems to go on.
+LOOK_AGAIN = 60
 
 
 @dataclass(frozen=True)
 class ArrayTask:
     """One run of a queue; submitit writes it to a file and calls it on a node.
 
-    Every call looks at the work directory first, so a task that was requeued resumes its run.
+    Every call looks at the work directory first, so a task that was requeued resumes its run. A node that was lost
+    leaves a log that looks alive for ``FRESH`` seconds: so long a task waits.
 
     Attributes:
         row: id of the row.
@@ -37,12 +42,22 @@ class ArrayTask:
         """Train or resume, and return the state in words.
 
         Raises:
-            RuntimeError: the run failed.
+            RuntimeError: the run failed, or is going on elsewhere.
         """
-        jobs = plan_jobs(select_tables(load_tables(), [self.row]), self.work_dirs, [self.seed], self.launch)
-        if run_jobs(jobs, divide_machine(1, self.launch.gpus)):
-            raise RuntimeError(f'{jobs[0].name}: {jobs[0].problem}')
-        return jobs[0].reason if jobs[0].action == 'skip' else 'finished'
+        (job,) = self._plan()
+        waited = 0
+        while job.reason.startswith('running') and waited <= FRESH:
+            time.sleep(LOOK_AGAIN)
+            waited += LOOK_AGAIN
+            (job,) = self._plan()
+        if job.reason.startswith('running'):
+            raise RuntimeError(f'{job.name}: {job.reason}, which is not this task')
+        if run_jobs([job], divide_machine(1, self.launch.gpus)):
+            raise RuntimeError(f'{job.name}: {job.problem}')
+        return job.reason if job.action == 'skip' else 'finished'
+
+    def _plan(self) -> List[Job]:
+        return plan_jobs(select_tables(load_tables(), [self.row]), self.work_dirs, [self.seed], self.launch)
 
     def checkpoint(self):
         """Return what to submit again when Slurm announces the time limit: the same task."""

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config, DictAction
 
@@ -14,12 +14,14 @@ from atss_plugin.errors import UsageError
 
 from .accumulation import accumulate
 from .config_files import find_config, load_config
-from .overlay import apply_overlay
+from .overlay import overlay_settings
 from .paper import Row, Table
 from .protocol import all_terms, base_batch_size, same_run
 from .run import CONSOLE_FILE, Run, read_run
 
 START_LINE = '=== start: '
+# What mmdet's --amp changes: as settings, they tell the run from one in full precision.
+MIXED_PRECISION = ['optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.loss_scale=dynamic']
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Launch:
 
     Attributes:
         launcher: ``none``, ``pytorch`` or ``slurm``.
-        gpus: number of GPUs; the global batch size stays the recipe's.
+        gpus: number of GPUs, which share a batch: the recipe's, or the overlay's if it has one of its own.
         mim_options: further words for ``mim train``, such as ``['--partition', 'gpu']``.
         overlay: path of a config that is merged over every row.
         cfg_options: words such as ``model.train_cfg.assigner.topk=11``.
@@ -148,7 +150,14 @@ def mim_package() -> str:
 
 
 def parse_cfg_options(words: Sequence[str]) -> dict:
-    """Return ``['a.b=1', 'c=[1,2]']`` as the dict that mmengine merges into a config."""
+    """Return ``['a.b=1', 'c=[1,2]']`` as the dict that mmengine merges into a config.
+
+    Raises:
+        UsageError: a word without ``=``.
+    """
+    for word in words:
+        if '=' not in word:
+            raise UsageError(f'--cfg-options {word}: write KEY=VALUE, such as model.train_cfg.assigner.topk=11')
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='*', action=DictAction)
     return parser.parse_args(['--cfg-options', *words]).cfg_options or {}
@@ -166,18 +175,18 @@ def plan_jobs(tables: List[Table], work_dirs: Path, seeds: Sequence[int], launch
         for row in table.rows:
             rows.setdefault(row.experiment, row)
     jobs: List[Job] = []
-    terms: List[list] = []
+    planned: List[Tuple[list, Job]] = []
     for row in rows.values():
         base = load_config(row.config)
-        for seed in seeds:
+        for seed in dict.fromkeys(seeds):
             job = _plan_job(row, base, seed, Path(work_dirs), launch)
             # rows that differ only in how they test, such as those with multi-scale testing in Table 8
-            wanted = all_terms(job.wanted)
-            if wanted in terms and job.action != 'skip':
-                job.action = 'skip'
-                job.reason = f'the same training as {jobs[terms.index(wanted)].row.experiment}: test its checkpoint'
+            terms = all_terms(job.wanted)
+            first = next((other for others, other in planned if others == terms), None)
+            if first and job.action != 'skip':
+                job.action, job.reason = 'skip', f'the same training as {first.row.experiment}: test its checkpoint'
             jobs.append(job)
-            terms.append(wanted)
+            planned.append((terms, job))
     return jobs
 
 
@@ -185,13 +194,15 @@ def _plan_job(row: Row, base: Config, seed: int, work_dirs: Path, launch: Launch
     prefix = f'{Path(launch.overlay).stem}-' if launch.overlay else ''
     work_dir = work_dirs / row.experiment / f'{prefix}seed{seed}'
     wanted = Config(base._cfg_dict.to_dict(), filename=base.filename)
-    if launch.overlay:
-        wanted = apply_overlay(base, launch.overlay)
+    overlay = overlay_settings(launch.overlay) if launch.overlay else {}
+    wanted.merge_from_dict(overlay)
     if launch.accumulate > 1:
         accumulate(wanted, launch.accumulate)
     changed = launch.overlay or launch.accumulate > 1
     merged = Config(wanted._cfg_dict.to_dict()) if changed else None
-    options = [*_batch_options(base, wanted, launch), f'randomness.seed={seed}', *launch.cfg_options]
+    own_batch = (overlay.get('train_dataloader') or {}).get('batch_size')
+    options = [*_batch_options(own_batch, base_batch_size(base), launch), f'randomness.seed={seed}']
+    options += [*(MIXED_PRECISION if launch.amp else []), *launch.cfg_options]
     wanted.merge_from_dict(parse_cfg_options(options))
     config = work_dir / Path(row.config).name if changed else find_config(row.config)
     command = [
@@ -207,7 +218,6 @@ def _plan_job(row: Row, base: Config, seed: int, work_dirs: Path, launch: Launch
         *launch.mim_options,
         '--work-dir',
         str(work_dir),
-        *(['--amp'] if launch.amp else []),
         '--cfg-options',
         *options,
     ]
@@ -216,16 +226,15 @@ def _plan_job(row: Row, base: Config, seed: int, work_dirs: Path, launch: Launch
     return job
 
 
-def _batch_options(base: Config, wanted: Config, launch: Launch) -> List[str]:
-    """Return the batch of a process with which the global batch is the recipe's on any number of GPUs.
+def _batch_options(own_batch: Optional[int], recipes_batch: int, launch: Launch) -> List[str]:
+    """Return the batch of a process with which the global batch is the same on any number of GPUs.
 
-    An overlay brings its own batch size for a process, and the user may set that of a micro-batch.
+    That is the overlay's own batch if it has one, else the recipe's; the user may set that of a micro-batch instead.
     """
     key = 'train_dataloader.batch_size'
     if any(option.startswith(f'{key}=') for option in launch.cfg_options):
         return []
-    processes = 1 if launch.overlay else max(launch.gpus, 1)
-    total = wanted.train_dataloader.batch_size if launch.overlay else base_batch_size(base)
+    processes, total = max(launch.gpus, 1), own_batch or recipes_batch
     shares = processes * launch.accumulate
     if total % shares:
         raise UsageError(
@@ -233,4 +242,4 @@ def _batch_options(base: Config, wanted: Config, launch: Launch) -> List[str]:
             + (f' with {launch.accumulate} micro-batches each' if launch.accumulate > 1 else '')
             + f': choose a divisor, or give --cfg-options {key}=N (and the learning rate that fits)'
         )
-    return [] if launch.overlay and shares == 1 else [f'{key}={total // shares}']
+    return [] if own_batch and shares == 1 else [f'{key}={total // shares}']

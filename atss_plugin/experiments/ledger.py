@@ -125,20 +125,17 @@ def collect(folders: Sequence[Path]) -> Tuple[List[dict], List[str]]:
     lines, left_out = [], []
     hashes: Dict[tuple, str] = {}
     for folder in sorted({path.parent for root in folders for path in Path(root).rglob(RECORD_FILE)}):
-        record, run = read_record(folder), read_run(folder)
-        if record is None or run is None or run.state not in ENDED:
-            left_out.append(f'{folder}: {run.state if run else "not started"}')
-            continue
-        key = (record['data'], record['experiment'])
         try:
+            record, run = read_record(folder), read_run(folder)
+            if record is None or run is None or run.state not in ENDED:
+                raise UsageError(run.state if run else 'not started')
+            key = (record['data'], record['experiment'])
             hashes[key] = hashes.get(key) or expected_hash(*key)
+            if record['config'] != hashes[key]:
+                raise UsageError(f'of another configuration, not that of {key[1]} with the overlay {key[0]} today')
+            lines.append(line_of(run, record))
         except UsageError as error:
             left_out.append(f'{folder}: {error}')
-            continue
-        if record['config'] != hashes[key]:
-            left_out.append(f'{folder}: of another configuration, not that of {key[1]} with the overlay {key[0]} today')
-            continue
-        lines.append(line_of(run, record))
     return lines, left_out
 
 
@@ -153,8 +150,8 @@ def line_of(run: Run, record: dict) -> dict:
     status = 'failed' if run.state == FINISHED and 'AP' not in run.metrics else run.state
     if status == FINISHED and run.measured_at != run.length:
         raise UsageError(
-            f'{run.work_dir}: finished at {run.unit} {run.length}, but last measured at {run.measured_at}: let '
-            'train_cfg.val_interval divide the schedule'
+            f'finished at {run.unit} {run.length}, but last measured at {run.measured_at}: let train_cfg.val_interval '
+            'divide the schedule'
         )
     metrics = run.metrics if status == FINISHED else {}
     # mmdet gives three decimals of a fraction; further digits come from the factor 100

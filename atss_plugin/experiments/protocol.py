@@ -46,10 +46,12 @@ def _model(cfg: Config) -> Any:
     return _plain({key: value for key, value in cfg.model.items() if key != 'data_preprocessor'})
 
 
-def _pipeline(cfg: Config) -> Any:
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+def _input(cfg: Config) -> Any:
+    train, val = cfg.get('train_dataloader') or {}, cfg.get('val_dataloader') or {}
+    pipelines = [(loader.get('dataset') or {}).get('pipeline') or [] for loader in (train, val)]
     return [
-        _plain(dataset.get('pipeline') or [], frozenset({'backend_args'})),
+        _plain(pipelines, frozenset({'backend_args'})),
+        _plain([train.get('sampler'), train.get('batch_sampler')]),
         _plain(cfg.model.get('data_preprocessor')),
     ]
 
@@ -62,8 +64,9 @@ PARTS: Dict[str, Callable[[Config], Any]] = {
     ],
     'schedule': _schedule,
     'model': _model,
-    'input': _pipeline,
+    'input': _input,
     'optimizer': lambda cfg: _plain(cfg.get('optim_wrapper')),
+    'hooks': lambda cfg: _plain(cfg.get('custom_hooks') or []),
 }
 
 
@@ -81,14 +84,16 @@ def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
         processes: number of processes (GPUs) of the run; a batch is shared by all of them.
 
     Returns:
-        Names of the terms: those in ``PARTS``, ``'batch size n'``, and the losses' normalisers where gradients are
-        accumulated.  Where the data are, logging, checkpointing and seeds do not count.
+        Names of the terms: those in ``PARTS``, ``'start'``, ``'batch size n'``, and the losses' normalisers where
+        gradients are accumulated.  Where the data are, logging, checkpointing and seeds do not count.
     """
     micro_batches = micro_batches_of(run)
     if micro_batches > 1:
         row = Config(row._cfg_dict.to_dict())
         accumulate(row, micro_batches)
     found = [name for name, part in PARTS.items() if part(run) != part(row)]
+    if not _same_start(run, row):
+        found.append('start')
     batch_size = run.train_dataloader.batch_size * processes * micro_batches
     if batch_size != base_batch_size(row):
         found.append(f'batch size {batch_size}')
@@ -99,12 +104,18 @@ def differences(run: Config, row: Config, processes: int = 1) -> List[str]:
 
 def same_run(first: Config, second: Config) -> bool:
     """Return whether two configs train the same: all terms, the batch size of a process and the seed are equal."""
-    return all_terms(first) == all_terms(second)
+    return all_terms(first) == all_terms(second) and _same_start(first, second)
 
 
 def all_terms(cfg: Config) -> list:
-    """Return what decides how a config trains, as plain values to compare."""
+    """Return what decides how a config trains, as plain values to compare, except for its start."""
     return [seed_of(cfg), cfg.train_dataloader.batch_size, *(part(cfg) for part in PARTS.values())]
+
+
+def _same_start(first: Config, second: Config) -> bool:
+    # mmdet's --resume replaces load_from, whatever it was
+    resumed = first.get('resume') or second.get('resume')
+    return bool(resumed) or first.get('load_from') == second.get('load_from')
 
 
 def seed_of(cfg: Config) -> Any:

@@ -1,9 +1,11 @@
 """Many runs, some at a time: a run that fails stops no other."""
 
+import signal
 import time
 from collections import deque
+from contextlib import contextmanager
 from threading import Event
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence
 
 from atss_plugin.errors import UsageError
 
@@ -82,6 +84,20 @@ def run_jobs(
     finally:
         stop_trainings(list(running.values()))
     return [job for job in jobs if job.problem]
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[Event]:
+    """Yield an event for :func:`run_jobs` that Ctrl-C, a request to end and the loss of the terminal set."""
+    stop, before = Event(), {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup lets SIGHUP be
+            before[number] = signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _start(job: Job, environment: Dict[str, str], place: int, running: Dict[int, Training]) -> bool:

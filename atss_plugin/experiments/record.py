@@ -1,12 +1,11 @@
 """What a run was started with, written to its work directory at its start to tell its result from any other.
 
 ``record.jsonl`` in a work directory has two lines per start: what was started, and, once it ended, how long it
-took. A start without the second line was killed together with its launcher.
+took until it ended or was stopped. A start without the second line was killed together with its launcher.
 """
 
 import hashlib
 import json
-import os
 import platform
 import re
 import subprocess
@@ -21,6 +20,7 @@ from atss_plugin.errors import UsageError
 from atss_plugin.version import __version__
 
 from .config_files import PACKAGE
+from .machine import cores
 from .start import start_hash
 
 RECORD_FILE = 'record.jsonl'
@@ -48,7 +48,7 @@ def record_start(job, environment: Mapping[str, str]) -> None:
     path = Path(job.work_dir) / RECORD_FILE
     if job.action != 'resume':  # what an earlier start left is not part of this run
         path.unlink(missing_ok=True)
-    threads = environment.get('OMP_NUM_THREADS')
+    threads = environment.get('OMP_NUM_THREADS', '').split(',')[0]  # OpenMP takes a number for each nested level
     _append(
         path,
         dict(
@@ -59,7 +59,7 @@ def record_start(job, environment: Mapping[str, str]) -> None:
             commit=commit(),
             start=start_hash(job.wanted),
             machine=machine(),
-            threads=int(threads) if threads else os.cpu_count(),
+            threads=int(threads) if threads.isdecimal() else cores(),
             **versions(),
             started=round(time.time()),
         ),

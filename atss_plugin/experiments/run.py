@@ -41,7 +41,8 @@ class Run:
         seed: the seed in the config, else the one in the log.
         processes: number of processes that share a batch.
         resume_from: the checkpoint to resume from, which is the newest complete one; None if there is none.
-        launch: what ``atss-plugin run`` wrote when it started the run: host, pid, command and exit status.
+        launch: what ``atss-plugin run`` wrote when it started the run: host, pid, command, exit status, and whether
+            it was stopped.
     """
 
     work_dir: Path
@@ -214,7 +215,9 @@ def _number(pattern: str, text: str) -> Optional[int]:
 
 def _seems_running(work_dir: Path, launch: Optional[dict]) -> bool:
     """Return whether the log was just written to, by a run started by hand or where its locks cannot be seen."""
-    if launch is not None and (launch.get('host') == socket.gethostname() or launch.get('returncode') is not None):
+    launch = launch or {}
+    ended = launch.get('returncode') is not None or launch.get('stopped')
+    if ended or launch.get('host') == socket.gethostname():
         return False
     logs = [path.stat().st_mtime for path in work_dir.glob('*/*.log')]
     return bool(logs) and time.time() - max(logs) < FRESH

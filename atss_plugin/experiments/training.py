@@ -83,7 +83,7 @@ class Training:
                 start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others in order
             )
         self.launch['pid'] = self.process.pid
-        self._record()
+        self._record(ended=False)
 
     def progress(self) -> Progress:
         """Return how far it has got."""
@@ -95,7 +95,7 @@ class Training:
             return False
         self.signal(signal.SIGTERM)  # those of its processes that outlived the first
         self.job.returncode = self.launch['returncode'] = self.process.returncode
-        self._record()
+        self._record(ended=True)
         try:
             self.job.problem = self.job.problem or self._problem()
         except OSError as error:
@@ -108,6 +108,17 @@ class Training:
             self.job.problem = f'diverged: the loss is {progress.not_finite[-1]} at iteration {progress.iteration}'
             self.signal(signal.SIGTERM)
 
+    def stop(self) -> None:
+        """End it by force unless it ends soon; the work directory then says that it was interrupted."""
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        self.launch['stopped'] = True
+        self._record(ended=True)
+
     def signal(self, number: int) -> None:
         """Send a signal to all of its processes."""
         try:
@@ -115,12 +126,12 @@ class Training:
         except (ProcessLookupError, PermissionError):  # all gone
             pass
 
-    def _record(self) -> None:
+    def _record(self, ended: bool) -> None:
         """Write what is known; a full disk does not end the queue."""
         try:
             with replacing(self.job.work_dir / LAUNCH_FILE) as path:
                 path.write_text(json.dumps(self.launch, indent=1), encoding='utf-8')
-            if self.launch['returncode'] is not None:
+            if ended:
                 record_end(self.job)
         except OSError:
             pass
@@ -138,17 +149,13 @@ class Training:
 
 
 def stop_trainings(trainings: List[Training]) -> None:
-    """End all of them; their work directories say that they were interrupted."""
+    """End all of them that have not ended by themselves."""
+    trainings = [training for training in trainings if not training.ended()]
     for training in trainings:
         training.job.problem = 'stopped'
         training.signal(signal.SIGTERM)
     for training in trainings:
-        try:
-            training.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            pass
-        training.signal(signal.SIGKILL)
-        training.process.wait()
+        training.stop()
 
 
 def _lock(console: BinaryIO) -> bool:

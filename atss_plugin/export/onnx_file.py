@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
 import torch
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.runner.checkpoint import load_checkpoint
-from torch import nn
 
+from atss_plugin.analysis.detector import build_detector
 from atss_plugin.errors import UsageError
 from atss_plugin.version import __version__
 
@@ -61,38 +59,19 @@ def export_onnx(
     shape = default_shape(cfg) if shape is None else tuple(shape)
     if min(shape) < 1:
         raise UsageError(f'the shape {shape[0]} x {shape[1]}: height and width must be positive')
-    model, classes = load_model(cfg, checkpoint)
+    with contextlib.redirect_stdout(sys.stderr):
+        model = build_detector(cfg, str(checkpoint))
     deformable.make_exportable(model)
     program = _export(ExportableDetector(model, *shape), batch)
     metadata = dict(
         version=__version__,
         preprocessing=describe(cfg, shape),
-        classes=list(classes),
+        classes=list(model.dataset_meta.get('classes') or _classes_of_config(cfg)),
         test_cfg=dict(model.bbox_head.test_cfg),
     )
     program.model.metadata_props.update({PREFIX + key: json.dumps(value) for key, value in metadata.items()})
     program.save(str(target))
     return target
-
-
-def load_model(cfg: Config, checkpoint: Union[str, Path]) -> Tuple[nn.Module, Sequence[str]]:
-    """Build the model of a config with the weights of a checkpoint.
-
-    Returns:
-        The model, and the names of its classes: the checkpoint's, or those of the config's test data.
-
-    Raises:
-        UsageError: the checkpoint lacks a parameter of the model, or has others.
-    """
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
-            content = load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
-    except RuntimeError as error:
-        if 'state_dict' not in str(error):  # cut off, for example
-            raise
-        raise UsageError(f'the checkpoint {checkpoint} is not of the model of this config: {error}') from error
-    return model, (content.get('meta') or {}).get('dataset_meta', {}).get('classes') or _classes_of_config(cfg)
 
 
 def _classes_of_config(cfg: Config) -> Sequence[str]:

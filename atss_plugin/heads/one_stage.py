@@ -12,7 +12,7 @@ from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList, OptMultiConfig, reduce_mean
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -178,10 +178,17 @@ class OneStageHead(BaseDenseHead):
         return convs
 
     def init_weights(self) -> None:
-        """Initialize the weights, and let the regression start where the coder says."""
+        """Initialize the weights, and let the regression start where the coder says; a second call does nothing."""
+        initialized = self.is_init
         # past BaseDenseHead's, which sets the convolutions of deformable offsets to 0
         BaseModule.init_weights(self)
-        nn.init.constant_(self.atss_reg.bias, getattr(self.bbox_coder, 'initial_bias', 0.0))
+        if not (initialized or self._has_trained_weights()):
+            nn.init.constant_(self.atss_reg.bias, getattr(self.bbox_coder, 'initial_bias', 0.0))
+
+    def _has_trained_weights(self) -> bool:
+        """Return whether ``init_cfg`` reads the weights from a checkpoint."""
+        cfgs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg or {}]
+        return any(cfg.get('type') in ('Pretrained', PretrainedInit) for cfg in cfgs)
 
     def forward(self, feats: Sequence[Tensor]) -> Tuple[List[Tensor], List[Tensor], Sequence[Tensor]]:
         """Return outputs for feature maps (B, in_channels, H, W) of L levels.

@@ -17,7 +17,7 @@ from atss_plugin.analysis.assignment_figure import save_difference, save_positiv
 from atss_plugin.analysis.ground_truth import GroundTruth, build_dataset, find_image, read_ground_truth, read_image
 from atss_plugin.analysis.input_geometry import InputGeometry, input_geometry
 from atss_plugin.analysis.sample_definition import SampleDefinition, definition_of_config, definition_of_name
-from atss_plugin.analysis.statistics import claim_counts, collect_statistics
+from atss_plugin.analysis.statistics import claim_counts, collect_statistics, evenly_spread
 from atss_plugin.analysis.statistics_figure import save_statistics_figure
 from atss_plugin.experiments import load_config
 
@@ -194,6 +194,16 @@ def test_boxes_are_described_in_original_and_input_pixels(generator):
     assert frame['original size'].tolist() == pytest.approx([5000**0.5 / 2, 50, 10])
     assert frame['elongation'].tolist() == pytest.approx([2, 1, 4])
     assert frame['crowdedness'].tolist() == pytest.approx([0.5, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    'count, number, indices',
+    [(30, 20, None), (3, 5, [0, 1, 2]), (9, 3, [0, 4, 8]), (5, 1, [0]), (5, 0, []), (0, 3, [])],
+)
+def test_evenly_spread(count, number, indices):
+    found = evenly_spread(count, number)
+    assert len(set(found)) == min(count, number)
+    assert indices is None or found == indices
 
 
 def test_ambiguous_anchors_are_those_that_several_boxes_would_take_alone(generator):

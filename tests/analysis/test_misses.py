@@ -202,6 +202,7 @@ def test_the_command(checkpoint, tmp_path, capsys):
     [
         pytest.param(['nowhere.pth'], 'nowhere.pth', id='no checkpoint'),
         pytest.param(['CHECKPOINT', '--cfg-options', 'model.neck.out_channels=32'], 'does not fit', id='other model'),
+        pytest.param([__file__], 'cannot be read as a checkpoint', id='something else'),
         pytest.param(['CHECKPOINT', '--limit', '0'], '--limit 0: give at least one image', id='limit'),
     ],
 )

@@ -103,6 +103,32 @@ def test_configs_of_one_name_are_told_apart(annotations, tmp_path, capsys):
     assert labels == [f'ATSS [{file}]' for file in files]
 
 
+def test_definitions_that_differ_in_the_measure_are_told_apart(annotations, capsys):
+    by_distance = "ATSS:iou_calculator={'type':'atss_plugin.GaussianWasserstein'}"
+    words = ['stats', 'miniature.py', '--ann', str(annotations), '--json', '--assigner', 'ATSS', by_distance, 'config']
+    assert main([*words, 'ATSS']) == 0  # what is named twice is one
+    labels = [entry['assigner'] for entry in json.loads(capsys.readouterr().out)['assigners']]
+    assert labels == ['ATSS [ATSS]', 'ATSS (iou_calculator=GaussianWasserstein)', 'ATSS [config]']
+
+
+def test_a_comparison_leaves_json_alone(annotations, tmp_path, capsys):
+    words = ['stats', 'miniature.py', '--ann', str(annotations), '--json']
+    assert main([*words, '--out', str(tmp_path)]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert main([*words, '--against', str(tmp_path / 'stats.json')]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out) == alone and 'positives per object' in output.err
+
+
+def test_statistics_of_no_boxes_and_against_something_else(annotations, tmp_path, capsys):
+    words = ['stats', 'miniature.py', '--ann', str(annotations), '--against', str(annotations)]
+    assert main(words) == 2 and 'not what atss-plugin stats --json gave' in capsys.readouterr().err
+    (tmp_path / 'text.json').write_text('text')
+    assert main([*words[:-1], str(tmp_path / 'text.json')]) == 2 and 'not a JSON file' in capsys.readouterr().err
+    annotations.write_text(json.dumps(dict(json.loads(annotations.read_text()), annotations=[])))
+    assert main(words[:4]) == 2 and 'has no box that is not a crowd' in capsys.readouterr().err
+
+
 def test_assign_on_the_embedded_data_set(tmp_path, capsys):
     assert main(['assign', 'miniature.py', '--index', '2', '--out', str(tmp_path)]) == 0
     assert len(list(tmp_path.glob('*_positives.png'))) == 1
@@ -144,6 +170,7 @@ def test_flops(capsys):
         pytest.param(['run', '4', '--gpus', '2'], '--gpus 2 needs --launcher pytorch', id='launcher'),
         pytest.param(['run', '4', '--launcher', 'slurm'], 'needs --gpus-per-node and --partition', id='slurm'),
         pytest.param(['flops', 'atss_r50_fpn_1x.py', '--shape', '0', '5'], 'must be positive', id='shape'),
+        pytest.param(['run', '4', '--dry-run', '--cfg-options', 'a.b'], 'a.b: write KEY=VALUE', id='option'),
     ],
 )
 def test_errors_say_what_to_do(words, message, capsys):

@@ -124,6 +124,17 @@ def test_a_row_without_config_is_an_error(tmp_path):
         pytest.param(dict(gpus=4), 'trained with changes', id='half the batch'),
         pytest.param(dict(gpus=4, changes={'train_dataloader.batch_size': 4}), 'trained', id='same batch on 4 GPUs'),
         pytest.param(dict(changes={'optim_wrapper.optimizer.lr': 0.02}), 'trained with changes', id='other rate'),
+        pytest.param(
+            dict(changes={'val_dataloader.dataset.pipeline.1.scale': (2000, 1200)}),
+            'trained with changes',
+            id='validated on larger images',
+        ),
+        pytest.param(
+            dict(changes={'train_dataloader.batch_sampler': None}), 'trained with changes', id='other batches'
+        ),
+        pytest.param(dict(changes={'custom_hooks': [dict(type='EMAHook')]}), 'trained with changes', id='hooks'),
+        pytest.param(dict(changes={'load_from': 'x.pth'}), 'trained with changes', id='other start'),
+        pytest.param(dict(changes={'load_from': 'x.pth', 'resume': True}), 'trained', id='resumed by hand'),
         pytest.param(dict(iteration=45000), 'interrupted', id='interrupted'),
         pytest.param(dict(iteration=45000, age=5), 'running', id='log written 5 seconds ago'),
         pytest.param(dict(iteration=89999), 'interrupted', id='one iteration short'),
@@ -234,6 +245,29 @@ def test_the_global_batch_stays_the_recipes(tmp_path, gpus, batch):
     (job,) = plan(tmp_path, ['t4.k3'], gpus=gpus, launcher='pytorch')
     assert f'train_dataloader.batch_size={batch}' in job.command
     assert job.wanted.train_dataloader.batch_size == batch
+
+
+def test_gpus_share_the_batch_of_an_overlay_or_the_recipes_where_it_has_none(tmp_path):
+    (tmp_path / 'shorter.py').write_text('train_cfg = dict(max_iters=10, val_interval=10)')
+    for overlay, total in ((str(tmp_path / 'shorter.py'), 16), ('miniature.py', 2)):
+        for gpus in (1, 2):
+            (job,) = plan(tmp_path, ['t4.k3'], gpus=gpus, launcher='pytorch', overlay=overlay)
+            assert job.wanted.train_dataloader.batch_size * gpus == total
+
+
+def test_mixed_precision_is_resumed_and_is_another_configuration(tmp_path):
+    options = {'train_dataloader.batch_size': 16, 'randomness': dict(seed=0)}
+    options.update({'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 'dynamic'})
+    fake_run(tmp_path / 't4.k3/seed0', 'table4/k3.py', iteration=52345, changes=options)
+    (job,) = plan(tmp_path, ['t4.k3'], amp=True)
+    assert job.action == 'resume' and job.wanted.optim_wrapper.type == 'AmpOptimWrapper'
+    assert 'optim_wrapper.type=AmpOptimWrapper' in job.words()
+    with pytest.raises(ValueError, match='holds a run of another configuration'):
+        plan(tmp_path, ['t4.k3'])
+
+
+def test_a_seed_twice_is_one_run(tmp_path):
+    assert [job.seed for job in plan(tmp_path, ['t4.k3'], seeds=(1, 0, 1))] == [1, 0]
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path):

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from atss_plugin.cli import main
 from atss_plugin.experiments import ledger, load_config, record
 from atss_plugin.experiments.ledger import collect, expected_hash, line_of, merge, read_ledger, write_ledger
+from atss_plugin.experiments.machine import cores
 from atss_plugin.experiments.record import config_hash, machine, read_record, record_end, record_start
 from tests.conftest import ROOT
 from tests.experiments.helpers import DATA, OVERLAY, line, recorded_folder, run_of
@@ -38,6 +39,15 @@ def test_a_start_records_what_it_is(tmp_path):
     for package in ('torch', 'mmengine', 'mmdet', 'mmcv', 'numpy'):
         assert found[package]
     assert read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    'variables, threads',
+    [({'OMP_NUM_THREADS': '4,2'}, 4), ({'OMP_NUM_THREADS': 'many'}, cores()), ({}, cores())],
+)
+def test_threads_are_those_that_torch_takes(tmp_path, variables, threads):
+    record_start(job(tmp_path), variables)
+    assert read_record(tmp_path)['threads'] == threads
 
 
 def test_processors_of_one_name_are_told_apart(monkeypatch):
@@ -155,6 +165,17 @@ def test_collecting_leaves_out_what_is_not_a_result(tmp_path, monkeypatch):
     assert [(found['seed'], found['status']) for found in lines] == [(3, 'failed'), (0, 'finished')]
     assert [Path(note.split(': ')[0]).name for note in left_out] == ['going', 'odd', 'paper', 'stopped']
     assert 'of another configuration' in left_out[1] and 'is not a data set of the ledger' in left_out[2]
+
+
+def test_what_cannot_be_read_holds_back_no_other_run(tmp_path, monkeypatch):
+    for seed, name in enumerate(('damaged', 'early', 'good')):
+        recorded_folder(tmp_path / name, config=expected_hash(DATA, 't4.k3'), seed=seed)
+    (tmp_path / 'damaged/record.jsonl').write_text('{"data": "mini')
+    ends = dict(damaged=8, early=4, good=8)
+    monkeypatch.setattr(ledger, 'read_run', lambda folder: run_of(folder, measured_at=ends[folder.name]))
+    lines, left_out = collect([tmp_path])
+    assert [found['seed'] for found in lines] == [2]
+    assert 'record.jsonl is damaged' in left_out[0] and 'early: finished at epoch 8, but last' in left_out[1]
 
 
 @pytest.mark.parametrize('data', ['../evil', 'evil', '/tmp/evil', ''])

@@ -96,6 +96,16 @@ class TestRunJobs:
         states = [read_run(job.work_dir) for job in jobs]
         assert [state and state.state for state in states] == ['interrupted', 'interrupted', None]
         assert [job.problem for job in jobs] == ['stopped', 'stopped', '']
+        launch = json.loads((jobs[0].work_dir / 'launch.json').read_text())
+        assert launch['stopped'] and launch['returncode'] is None
+        assert len((jobs[0].work_dir / 'record.jsonl').read_text().splitlines()) == 2  # its minutes are known
+
+    def test_what_ended_before_it_is_stopped_has_ended(self, tmp_path):
+        training = Training(job(tmp_path, 't4.k3', '1 / 0'), {})
+        training.process.wait()
+        stop_trainings([training])
+        assert training.job.problem == 'ZeroDivisionError: division by zero' and training.job.returncode == 1
+        assert read_run(tmp_path / 't4.k3').state == 'failed'
 
 
 class TestLock:
@@ -145,6 +155,7 @@ Training(job(Path({str(tmp_path)!r}), 't4.k3', child), {{}}).process.wait()
             pytest.param(dict(returncode=1), 'failed', id='failed'),
             pytest.param(dict(returncode=None, host='another'), 'running', id='fresh log on another machine'),
             pytest.param(dict(returncode=None), 'interrupted', id='fresh log on this machine'),
+            pytest.param(dict(returncode=None, host='another', stopped=True), 'interrupted', id='stopped there'),
         ],
     )
     def test_without_a_lock(self, tmp_path, launch, state):

@@ -26,7 +26,7 @@ param_scheduler = []
 def repeated(tmp_path, monkeypatch):
     """What the repetition gives, instead of a training: ``repeated(AP=...)``."""
     monkeypatch.setenv('OMP_NUM_THREADS', '7')
-    monkeypatch.setattr(verify, 'run_jobs', lambda jobs: None)
+    monkeypatch.setattr(verify, 'run_jobs', lambda jobs, stop: None)
     committed = line('t4.k3', 2, 25.6, data=DATA, config=expected_hash(DATA, 't4.k3'), machine='a', threads=3)
     write_ledger([committed], tmp_path / 'runs.jsonl')
 
@@ -83,6 +83,8 @@ def test_what_cannot_be_repeated_is_an_error(repeated, tmp_path, capsys, monkeyp
     (tmp_path / 'verify').mkdir()
     assert main(repeated.words) == 2 and 'a folder of its own' in capsys.readouterr().err
     (tmp_path / 'verify').rmdir()
+    assert main(['verify', '3', *repeated.words[2:]]) == 2
+    assert '3 has 5 experiments: give the id of one row' in capsys.readouterr().err
     write_ledger([line('t4.k3', 2, 25.6, data=DATA)], tmp_path / 'runs.jsonl')
     assert main(repeated.words) == 2 and 'with another configuration' in capsys.readouterr().err
     write_ledger(
@@ -91,6 +93,8 @@ def test_what_cannot_be_repeated_is_an_error(repeated, tmp_path, capsys, monkeyp
     )
     monkeypatch.setattr(verify, 'collect', lambda folders: ([], ['there: interrupted']))
     assert main(repeated.words) == 2 and 'did not come to an end: there: interrupted' in capsys.readouterr().err
+    write_ledger([dict(read_ledger(tmp_path / 'runs.jsonl')[0], threads='1+2')], tmp_path / 'runs.jsonl')
+    assert main(repeated.words) == 2 and 'was resumed with other threads (1+2)' in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -181,7 +181,10 @@ def test_a_deformable_convolution_is_mmcvs(settings, tmp_path):
         pytest.param({'--batch': ['0']}, 'batch 0: give a number of images, or dynamic', id='batch'),
         pytest.param({'out': 'nowhere/model.onnx'}, 'to write model.onnx into', id='folder'),
         pytest.param({'checkpoint': 'missing.pth'}, 'missing.pth', id='checkpoint'),
-        pytest.param({'config': 'table7/imprs_a9.py'}, 'is not of the model of this config', id='another-model'),
+        pytest.param({'config': 'table7/imprs_a9.py'}, 'does not fit the model of the config', id='another-model'),
+        pytest.param(
+            {'--cfg-options': ['model.bbox_head.num_classes=7']}, 'does not fit the model', id='other-classes'
+        ),
         pytest.param(
             {'--cfg-options': ['test_dataloader.dataset.pipeline.1.type=RandomCrop']},
             "the test pipeline has ['RandomCrop']",

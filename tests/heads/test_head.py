@@ -70,6 +70,17 @@ def make_head(config, assigner=ATSS, num_classes=5, seed=0):
     return head
 
 
+def test_trained_weights_are_not_initialized_again(tmp_path):
+    head = make_head(POINT)
+    assert head.atss_reg.bias.unique() == 4
+    torch.nn.init.constant_(head.atss_reg.bias, 1.5)
+    head.init_weights()
+    assert head.atss_reg.bias.unique() == 1.5
+    torch.save(head.state_dict(), tmp_path / 'head.pth')
+    pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'head.pth'))
+    assert make_head(dict(POINT, init_cfg=pretrained)).atss_reg.bias.unique() == 1.5
+
+
 def make_feats(batch, seed=0):
     random = torch.Generator().manual_seed(seed)
     return [torch.randn((batch, 8, -(-SIZE[0] // s), -(-SIZE[1] // s)), generator=random) for s in STRIDES]

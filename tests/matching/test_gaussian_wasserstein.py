@@ -85,6 +85,12 @@ def test_atss_by_it_is_mmdets_by_it(seed):
     assert_close(found.gt_inds, expected.gt_inds, rtol=0, atol=0)
 
 
+def test_a_calculator_that_compares_all_with_all_is_an_error():
+    """mmdet's for GLIP does not know ``is_aligned``."""
+    with pytest.raises(ValueError, match='iou_calculator: BboxOverlaps2D_GLIP compares all boxes with all'):
+        ATSSAssigner(iou_calculator=dict(type='mmdet.BboxOverlaps2D_GLIP'))
+
+
 @pytest.mark.parametrize(
     'make',
     [
