@@ -16,10 +16,13 @@ examples:
 import json
 from functools import partial
 from pathlib import Path
+from typing import List
 
 import pandas as pd
 
 from atss_plugin.analysis.comparison import compare_statistics, to_words
+from atss_plugin.analysis.images import Images
+from atss_plugin.analysis.sample_definition import SampleDefinition
 from atss_plugin.analysis.statistics import BINS, collect_statistics
 from atss_plugin.analysis.statistics_figure import SHARE_OF_CANDIDATES, save_statistics_figure
 from atss_plugin.errors import UsageError
@@ -52,18 +55,7 @@ def run(args) -> int:
     reference = _read_statistics(args.against) if args.against else None
     cfg, definitions = read_definitions(args)
     images = open_images(cfg, args, definitions, args.images)
-    with progress_bar() as bar:
-        truths = list(
-            bar.track(
-                (images.truth(i) for i in range(len(images))),
-                total=len(images),
-                description='reading boxes',
-            )
-        )
-        statistics = []
-        for definition in definitions:
-            task = bar.add_task(definition.label, total=len(truths))
-            statistics.append(collect_statistics(definition, truths, args.ambiguity_images, partial(bar.advance, task)))
+    truths, statistics = _count(images, definitions, args.ambiguity_images)
     boxes = sum(len(truth.bboxes) for truth in truths)
     if not boxes:
         raise UsageError(f'{_source(args, images.dataset)} has no box that is not a crowd: there is nothing to count')
@@ -96,6 +88,18 @@ def run(args) -> int:
         save_statistics_figure(statistics, title, folder / 'stats.png', _expected(definitions))
         tell(f'saved stats.png, stats.md and stats.json in {folder}')
     return 0
+
+
+def _count(images: Images, definitions: List[SampleDefinition], ambiguity_images: int) -> tuple:
+    """Return the ground truths of all images, and the statistics of every definition."""
+    with progress_bar() as bar:
+        reading = (images.truth(i) for i in range(len(images)))
+        truths = list(bar.track(reading, total=len(images), description='reading boxes'))
+        statistics = []
+        for definition in definitions:
+            task = bar.add_task(definition.label, total=len(truths))
+            statistics.append(collect_statistics(definition, truths, ambiguity_images, partial(bar.advance, task)))
+    return truths, statistics
 
 
 def _source(args, dataset) -> str:
