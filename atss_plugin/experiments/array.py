@@ -11,7 +11,7 @@ from .job import Job, Launch, plan_jobs
 from .machine import divide_machine
 from .paper import load_tables, select_tables
 from .queue import run_jobs
-from .run import FRESH
+from .run import FRESH, read_run
 
 # How often a task may reach the time limit: twice what a run of a fortnight on one GPU needs with a limit of a day.
 MAX_TIMEOUTS = 28
@@ -44,26 +44,28 @@ class ArrayTask:
         Raises:
             RuntimeError: the run failed, or is going on elsewhere.
         """
-        (job,) = self._plan()
+        (job,) = plan_jobs(select_tables(load_tables(), [self.row]), self.work_dirs, [self.seed], self.launch)
         waited = 0
-        while job.reason.startswith('running') and waited <= FRESH:
+        while _goes_on(job):
+            if waited > FRESH:
+                raise RuntimeError(f'{job.name}: {job.reason}, which is not this task')
             time.sleep(LOOK_AGAIN)
             waited += LOOK_AGAIN
-            (job,) = self._plan()
-        if job.reason.startswith('running'):
-            raise RuntimeError(f'{job.name}: {job.reason}, which is not this task')
+        job.decide()
         if run_jobs([job], divide_machine(1, self.launch.gpus)):
             raise RuntimeError(f'{job.name}: {job.problem}')
         return job.reason if job.action == 'skip' else 'finished'
-
-    def _plan(self) -> List[Job]:
-        return plan_jobs(select_tables(load_tables(), [self.row]), self.work_dirs, [self.seed], self.launch)
 
     def checkpoint(self):
         """Return what to submit again when Slurm announces the time limit: the same task."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def _goes_on(job: Job) -> bool:
+    run = read_run(job.work_dir)
+    return run is not None and run.state == 'running'
 
 
 def submit_array(jobs: List[Job], work_dirs: Path, launch: Launch, cluster: str = 'slurm', **parameters) -> List:
