@@ -52,6 +52,8 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
+    if args.ambiguity_images < 0:
+        raise UsageError(f'--ambiguity-images {args.ambiguity_images}: this cannot be negative; 0 skips the search')
     reference = _read_statistics(args.against) if args.against else None
     cfg, definitions = read_definitions(args)
     images = open_images(cfg, args, definitions, args.images)

@@ -125,6 +125,7 @@ def test_statistics_of_no_boxes_and_against_something_else(annotations, tmp_path
     assert main(words) == 2 and 'not what atss-plugin stats --json gave' in capsys.readouterr().err
     (tmp_path / 'text.json').write_text('text')
     assert main([*words[:-1], str(tmp_path / 'text.json')]) == 2 and 'not a JSON file' in capsys.readouterr().err
+    assert main([*words[:4], '--ambiguity-images', '-1']) == 2 and 'cannot be negative' in capsys.readouterr().err
     annotations.write_text(json.dumps(dict(json.loads(annotations.read_text()), annotations=[])))
     assert main(words[:4]) == 2 and 'has no box that is not a crowd' in capsys.readouterr().err
 
