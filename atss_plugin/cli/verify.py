@@ -2,6 +2,7 @@
 
 The same seed on the same type of machine, with the same versions and number of threads, gives the same result to the
 last digit (mmdet rounds AP to a tenth of a percent). Elsewhere the result may differ, and what else differs is named.
+docs/evidence.md, "Repeat it", says how to get the start weights of the ledger, and its instruction set.
 The exit status is 0 if the results are equal, and 1 if not.
 
 examples:
@@ -26,7 +27,7 @@ from atss_plugin.experiments.queue import stopping_on_signals
 from atss_plugin.experiments.record import ENVIRONMENT, config_hash
 from atss_plugin.experiments.start import check_start, start_hash
 
-from .console import wide_console
+from .console import tell, wide_console
 
 NAME = 'verify'
 HELP = 'repeat a committed run and compare the results'
@@ -62,6 +63,8 @@ def run(args) -> int:
             f'check out commit {committed["commit"]}, or run it again into a ledger of its own'
         )
     check_start(jobs[0].wanted, jobs[0].name)
+    if committed['start'] != start:
+        tell(f'{name_of(committed)}: the start weights here are {start}, so expect the same to within noise only')
     if not isinstance(committed['threads'], int):  # such as 1+2
         raise UsageError(f'{name_of(committed)} was resumed with other threads ({committed["threads"]}): take another')
     os.environ['OMP_NUM_THREADS'] = str(committed['threads'])

@@ -70,10 +70,15 @@ def test_a_seed_is_compared_with_its_run_from_the_same_weights(repeated, tmp_pat
     write_ledger([dict(committed, start='a', AP=20.0), dict(committed, start='b')], tmp_path / 'runs.jsonl')
     repeated(start='b')
     monkeypatch.setattr(verify, 'start_hash', lambda cfg: 'b')
-    assert main(repeated.words) == 0 and 'equal to the last digit' in capsys.readouterr().out
-    monkeypatch.setattr(verify, 'start_hash', lambda cfg: 'c')  # no run is from these: the difference is told
+    assert main(repeated.words) == 0
+    output = capsys.readouterr()
+    assert 'equal to the last digit' in output.out and 'the start weights here' not in output.err
+    monkeypatch.setattr(verify, 'start_hash', lambda cfg: 'c')  # no run is from these: said before, and in the end
+    repeated(start='c')
     assert main(repeated.words) == 1
-    assert 'AP: 20.0 -> 25.6; not the same as then: start: a -> b' in capsys.readouterr().out
+    output = capsys.readouterr()
+    assert 't4.k3 seed 2 on ' in output.err and 'the start weights here are c' in output.err
+    assert 'AP: 20.0 -> 25.6; not the same as then: start: a -> c' in output.out
 
 
 def test_what_cannot_be_repeated_is_an_error(repeated, tmp_path, capsys, monkeypatch):
