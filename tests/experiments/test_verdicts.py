@@ -370,6 +370,25 @@ def test_the_verdicts_in_the_documentation_are_those_of_the_ledger(capsys):
     )
 
 
+@pytest.mark.parametrize('data, column', [(DATA, 3), ('bccd', 4)])
+def test_the_table_of_photographs_has_the_differences_of_the_ledger(data, column, capsys):
+    def rows(text, start):
+        return [[cell.strip() for cell in row.split('|')[1:-1]] for row in text.splitlines() if row.startswith(start)]
+
+    document = (ROOT / 'docs' / 'evidence.md').read_text(encoding='utf-8')
+    told = rows(
+        document.partition('### On photographs')[2].partition('## Verdicts')[0], ('| 1', '| 2', '| 3', '| 4', '| 5')
+    )
+    assert main(['claims', '--data', data, '--markdown']) == 0
+    printed = rows(capsys.readouterr().out, '| t')[: len(told)]
+    assert len(told) == len(printed) == 14
+    for row, (_, paper, ours, interval, _, _, verdict, _) in zip(told, printed):
+        difference = ours.rpartition('= ')[2]
+        decided = verdict in ('shown', 'contradicted')
+        assert row[column] == f'**{difference}** {interval}' if decided else f'{difference} {interval}'
+        assert row[2] == paper.rpartition('= ')[2]
+
+
 def test_the_margin_is_three_deviations_of_the_committed_atss_row():
     registration = load_claims()
     runs = [line for line in read_ledger() if line['data'] == DATA and line['experiment'] == 't3.retinanet_atss']
