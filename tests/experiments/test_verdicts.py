@@ -384,8 +384,9 @@ def test_the_table_of_photographs_has_the_differences_of_the_ledger(data, column
     assert len(told) == len(printed) == 14
     for row, (_, paper, ours, interval, _, _, verdict, _) in zip(told, printed):
         difference = ours.rpartition('= ')[2]
-        decided = verdict in ('shown', 'contradicted')
-        assert row[column] == f'**{difference}** {interval}' if decided else f'{difference} {interval}'
+        if verdict in ('shown', 'contradicted'):
+            difference = f'**{difference}**'
+        assert row[column] == f'{difference} {interval}'
         assert row[2] == paper.rpartition('= ')[2]
 
 
